@@ -1,1 +1,21 @@
-//! placeholder
+//! Safe wrappers of Linux calls, without policy. The only crate of the workspace that contains `unsafe`.
+//!
+//! One concern a file; each `unsafe` block says why safe code cannot do it and why it is sound.
+
+pub mod beneath;
+pub mod bpf;
+pub mod caps;
+pub mod feature;
+pub mod fs;
+pub mod idmap;
+pub mod lock;
+pub mod memfd;
+pub mod mount;
+pub mod pidfd;
+pub mod process;
+pub mod pty;
+pub mod scm;
+pub mod seccomp_load;
+pub mod signal;
+pub mod user;
+pub mod xattr;

@@ -1,0 +1,1 @@
+//! Path resolution beneath an open directory.

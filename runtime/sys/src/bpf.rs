@@ -1,0 +1,1 @@
+//! BPF programs for cgroup devices.

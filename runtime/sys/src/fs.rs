@@ -1,0 +1,1 @@
+//! Files: atomic writes, bounded reads, errors that carry their path.

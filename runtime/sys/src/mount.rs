@@ -1,0 +1,1 @@
+//! Mount values and the new mount API.

@@ -1,0 +1,1 @@
+//! Processes: clone3, setns, exec, wait.

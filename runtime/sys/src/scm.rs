@@ -1,0 +1,1 @@
+//! Descriptor passing over Unix sockets.

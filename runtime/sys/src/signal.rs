@@ -1,0 +1,1 @@
+//! Signals: names, sets and signalfd.
