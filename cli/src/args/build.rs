@@ -1,0 +1,160 @@
+//! `build`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::parse_go_bool;
+
+/// How the progress of a build is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// `tty` on a terminal, `plain` elsewhere.
+    Auto,
+    /// A line for each event.
+    Plain,
+    /// A live view.
+    Tty,
+    /// Nothing but errors.
+    Quiet,
+}
+
+/// `davit build`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BuildArgs {
+    /// Line HOST:IP for /etc/hosts of the steps (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "HOST:IP")]
+    pub(crate) add_host: Vec<String>,
+    /// Annotation KEY=VALUE of the image's manifest (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Architecture of the image
+    #[arg(long, value_name = "ARCH", conflicts_with = "platform", alias = "override-arch")]
+    pub(crate) arch: Option<String>,
+    /// File with registry credentials
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Value of an ARG, NAME=VALUE or NAME from the caller (repeatable)
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) build_arg: Vec<String>,
+    /// File with a NAME=VALUE on each line (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) build_arg_file: Vec<PathBuf>,
+    /// Add a capability to the steps
+    #[arg(long, value_delimiter = ',', value_name = "CAP")]
+    pub(crate) cap_add: Vec<String>,
+    /// Take a capability from the steps
+    #[arg(long, value_delimiter = ',', value_name = "CAP")]
+    pub(crate) cap_drop: Vec<String>,
+    /// Directory with certificates for the registry
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
+    /// CPU period of a step in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_period: Option<u64>,
+    /// CPU quota of a step in microseconds a period
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_quota: Option<i64>,
+    /// Relative CPU weight of a step
+    #[arg(long, short = 'c', value_name = "SHARES")]
+    pub(crate) cpu_shares: Option<u64>,
+    /// CPUs that a step may use
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Memory nodes that a step may use
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// Credentials for the registry, USER[:PASSWORD]
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    pub(crate) creds: Option<String>,
+    /// Containerfile, or - for standard input (Containerfile, else Dockerfile, in the context)
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub(crate) file: Vec<String>,
+    /// Format of the image (oci)
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Accepted for Docker: steps never outlive a build
+    #[arg(long, hide = true)]
+    pub(crate) force_rm: bool,
+    /// Hand on the caller's proxy variables to the steps
+    #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
+    pub(crate) http_proxy: bool,
+    /// File with the patterns of what the context leaves out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ignorefile: Option<PathBuf>,
+    /// Write the image's ID to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Steps that may run at once (0: as many as there are)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) jobs: Option<usize>,
+    /// Label KEY=VALUE of the image (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// Accepted for Docker: the image is always in the local store
+    #[arg(long, hide = true)]
+    pub(crate) load: bool,
+    /// Memory limit of a step, NUMBER[b|k|m|g]
+    #[arg(long, short = 'm', value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Limit of memory and swap together of a step
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<String>,
+    /// Network of the steps (host, none)
+    #[arg(long, alias = "net", value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Operating system of the image
+    #[arg(long, value_name = "OS", conflicts_with = "platform", alias = "override-os")]
+    pub(crate) os: Option<String>,
+    /// Platform of the image, OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// How progress is shown (auto, plain, tty, quiet)
+    #[arg(long, value_enum, default_value = "auto", value_name = "MODE", hide_possible_values = true)]
+    pub(crate) progress: ProgressMode,
+    /// When base images are pulled (always, missing, never, newer)
+    #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_value = "missing", default_missing_value = "always")]
+    pub(crate) pull: String,
+    /// Print nothing but the image's ID
+    #[arg(long, short = 'q')]
+    pub(crate) quiet: bool,
+    /// Accepted for Docker: steps never outlive a build
+    #[arg(long, hide = true, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
+    pub(crate) rm: bool,
+    /// Security option of the steps
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) security_opt: Vec<String>,
+    /// Size of /dev/shm of the steps
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+    /// Time of the image in seconds since 1970
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide_env_values = true)]
+    pub(crate) source_date_epoch: Option<String>,
+    /// Name of the image; the first one names it, the rest are further tags (repeatable)
+    #[arg(long, short = 't', value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
+    /// Stage to build (the last one)
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Time of the image and all its new files in seconds since 1970
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timestamp: Option<i64>,
+    /// Check certificates of registries
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
+    pub(crate) tls_verify: Option<bool>,
+    /// Resource limit of the steps, NAME=SOFT[:HARD]
+    #[arg(long, value_delimiter = ',', value_name = "LIMIT")]
+    pub(crate) ulimit: Vec<String>,
+    /// Variant of the architecture of the image
+    #[arg(long, value_name = "VARIANT", conflicts_with = "platform", alias = "override-variant")]
+    pub(crate) variant: Option<String>,
+    /// Host path inside the steps, SRC:DST[:OPTIONS] (repeatable)
+    #[arg(long, short = 'v', value_name = "VOLUME")]
+    pub(crate) volume: Vec<String>,
+    /// Directory of the files that COPY and ADD take
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: String,
+}

@@ -1,0 +1,331 @@
+//! What the user may type: one file a noun, flags named as in Podman.
+//!
+//! Nothing here knows the engine. `commands` turns these plain structs into requests. A flag or a command that
+//! Podman or Docker has and davit does not have yet is listed in `unbuilt.tsv` and refused by name.
+
+mod build;
+mod containers;
+mod images;
+mod registry;
+mod run;
+mod system;
+pub(crate) mod unbuilt;
+
+pub(crate) use build::BuildArgs;
+pub(crate) use containers::*;
+pub(crate) use images::*;
+pub(crate) use registry::*;
+pub(crate) use run::*;
+pub(crate) use system::*;
+
+use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// How much davit says of what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Everything.
+    Trace,
+    /// What helps to find a fault.
+    Debug,
+    /// What was done.
+    Info,
+    /// What may be wrong.
+    #[value(alias = "warning")]
+    Warn,
+    /// What failed.
+    Error,
+    /// What ends the command.
+    Fatal,
+    /// What ends the command.
+    Panic,
+}
+
+/// Options that stand before the command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GlobalArgs {
+    /// Cgroup manager of containers and build steps (cgroupfs, systemd)
+    #[arg(long, value_name = "MANAGER")]
+    pub(crate) cgroup_manager: Option<String>,
+    /// Messages from this level on are printed
+    #[arg(long, value_enum, default_value = "warn", value_name = "LEVEL", hide_possible_values = true)]
+    pub(crate) log_level: LogLevel,
+    /// Directory that keeps images, containers and their state
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<std::path::PathBuf>,
+    /// Directory of the state that ends with a reboot
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runroot: Option<std::path::PathBuf>,
+    /// OCI runtime that runs containers (davit, the built-in one)
+    #[arg(long, value_name = "RUNTIME")]
+    pub(crate) runtime: Option<String>,
+    /// Driver that stores file systems (overlay, vfs)
+    #[arg(long, value_name = "DRIVER", env = "STORAGE_DRIVER")]
+    pub(crate) storage_driver: Option<String>,
+    /// Directory of short-lived files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tmpdir: Option<std::path::PathBuf>,
+    /// Same as --log-level=debug
+    #[arg(long, short = 'D', hide = true)]
+    pub(crate) debug: bool,
+}
+
+/// Builds images from Containerfiles, shares them through registries and runs them, without a daemon
+#[derive(Debug, Parser)]
+#[command(name = "davit", bin_name = "davit", version, disable_version_flag = true, disable_help_subcommand = true)]
+#[command(subcommand_required = true, arg_required_else_help = true, infer_long_args = false)]
+#[command(after_help = "`davit COMMAND --help` tells more about a command. `alias docker=davit` works.")]
+pub(crate) struct Davit {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    /// Print the version
+    #[arg(long, short = 'v', action = ArgAction::Version)]
+    version: (),
+    #[command(subcommand)]
+    pub(crate) command: DavitCommand,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // one value a process; boxing would only obscure the derive
+pub(crate) enum DavitCommand {
+    /// Join the standard streams of a running container
+    Attach(AttachArgs),
+    /// Build an image from a Containerfile
+    #[command(visible_alias = "bud")]
+    Build(BuildArgs),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completion(CompletionArgs),
+    /// Manage containers
+    #[command(subcommand, arg_required_else_help = true)]
+    Container(ContainerCommand),
+    /// Make a container without starting it
+    Create(CreateArgs),
+    /// Run a command in a running container
+    Exec(ExecArgs),
+    /// Show how an image was made, layer by layer
+    History(HistoryArgs),
+    /// Manage images
+    #[command(subcommand, arg_required_else_help = true)]
+    Image(ImageCommand),
+    /// List the images of the local store
+    Images(ImagesArgs),
+    /// Make an image of one layer from a tar archive of a file system
+    Import(ImportArgs),
+    /// Describe this host and this davit
+    Info(InfoArgs),
+    /// Describe containers or images as JSON
+    Inspect(InspectArgs),
+    /// Send a signal to running containers
+    Kill(KillArgs),
+    /// Bring images from an archive into the local store
+    Load(LoadArgs),
+    /// Check and keep the credentials for a registry
+    Login(LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(LogoutArgs),
+    /// Print what containers wrote
+    Logs(LogsArgs),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    ManPages(ManPagesArgs),
+    /// Freeze the processes of containers
+    Pause(PauseArgs),
+    /// List containers
+    Ps(PsArgs),
+    /// Fetch images from a registry
+    Pull(PullArgs),
+    /// Send an image to a registry
+    Push(PushArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Stop containers and start them again
+    Restart(RestartArgs),
+    /// Remove containers
+    Rm(RmArgs),
+    /// Remove images from the local store
+    Rmi(RmiArgs),
+    /// Run a command in a new container
+    Run(RunArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Start containers
+    Start(StartArgs),
+    /// Stop containers
+    Stop(StopArgs),
+    /// Manage davit itself
+    #[command(subcommand, arg_required_else_help = true)]
+    System(SystemCommand),
+    /// Give an image further names
+    Tag(TagArgs),
+    /// Thaw the processes of containers
+    Unpause(PauseArgs),
+    /// Take names from an image
+    Untag(UntagArgs),
+    /// Print the version of davit
+    Version(VersionArgs),
+    /// Wait for containers to stop and print their exit codes
+    Wait(WaitArgs),
+}
+
+/// `davit container …`
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum ContainerCommand {
+    /// Join the standard streams of a running container
+    Attach(AttachArgs),
+    /// Release what an exited container holds; called by its monitor
+    Cleanup(CleanupArgs),
+    /// Make a container without starting it
+    Create(CreateArgs),
+    /// Run a command in a running container
+    Exec(ExecArgs),
+    /// Exit with 0 if a container exists and with 1 if not
+    Exists(ContainerExistsArgs),
+    /// Describe containers as JSON
+    Inspect(ContainerInspectArgs),
+    /// Send a signal to running containers
+    Kill(KillArgs),
+    /// List containers
+    #[command(visible_alias = "ls", alias = "ps")]
+    List(PsArgs),
+    /// Print what containers wrote
+    Logs(LogsArgs),
+    /// Freeze the processes of containers
+    Pause(PauseArgs),
+    /// Remove all containers that do not run
+    Prune(ContainerPruneArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Stop containers and start them again
+    Restart(RestartArgs),
+    /// Remove containers
+    Rm(RmArgs),
+    /// Run a command in a new container
+    Run(RunArgs),
+    /// Start containers
+    Start(StartArgs),
+    /// Stop containers
+    Stop(StopArgs),
+    /// Thaw the processes of containers
+    Unpause(PauseArgs),
+    /// Wait for containers to stop and print their exit codes
+    Wait(WaitArgs),
+}
+
+/// `davit image …`
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum ImageCommand {
+    /// Build an image from a Containerfile
+    Build(BuildArgs),
+    /// Exit with 0 if an image exists and with 1 if not
+    Exists(ImageExistsArgs),
+    /// Show how an image was made, layer by layer
+    History(HistoryArgs),
+    /// Make an image of one layer from a tar archive of a file system
+    Import(ImportArgs),
+    /// Describe images as JSON
+    Inspect(ImageInspectArgs),
+    /// List the images of the local store
+    #[command(visible_alias = "ls")]
+    List(ImagesArgs),
+    /// Bring images from an archive into the local store
+    Load(LoadArgs),
+    /// Remove images that nothing needs
+    Prune(ImagePruneArgs),
+    /// Fetch images from a registry
+    Pull(PullArgs),
+    /// Send an image to a registry
+    Push(PushArgs),
+    /// Remove images from the local store
+    Rm(RmiArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Give an image further names
+    Tag(TagArgs),
+    /// Take names from an image
+    Untag(UntagArgs),
+}
+
+/// `davit system …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemCommand {
+    /// Describe this host and this davit
+    Info(InfoArgs),
+    /// Remove what nothing needs: stopped containers, images, leftovers
+    Prune(SystemPruneArgs),
+    /// Verify the store
+    Check(SystemCheckArgs),
+}
+
+/// The whole command tree, with switches that also accept `=true` and `=false`, as the originals' do.
+pub(crate) fn command() -> Command {
+    relax(Davit::command())
+}
+
+/// Reads the matches of [`command`].
+pub(crate) fn from_matches(mut matches: clap::ArgMatches) -> Result<Davit, clap::Error> {
+    Davit::from_arg_matches_mut(&mut matches)
+}
+
+fn relax(command: Command) -> Command {
+    command.mut_args(relax_switch).mut_subcommands(relax)
+}
+
+fn relax_switch(arg: Arg) -> Arg {
+    if !matches!(arg.get_action(), ArgAction::SetTrue) {
+        return arg;
+    }
+    arg.action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_value("false")
+        .default_missing_value("true")
+        .value_parser(parse_go_bool)
+        .hide_default_value(true)
+        .hide_possible_values(true)
+        .value_name("BOOL")
+}
+
+/// Reads a switch's value as Go's `strconv.ParseBool` does, which the originals use.
+pub(crate) fn parse_go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Davit {
+        from_matches(command().try_get_matches_from(words).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_tree_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn switches_join_and_take_values() {
+        let DavitCommand::Run(run) = parse(&["davit", "run", "-it", "--rm=false", "-d=true", "img", "sh", "-c", "x"]).command
+        else {
+            panic!("not run")
+        };
+        assert!(run.create.interactive && run.create.tty && !run.rm && run.detach);
+        assert_eq!(run.create.image_and_command, ["img", "sh", "-c", "x"]);
+    }
+
+    #[test]
+    fn flags_behind_the_image_belong_to_the_command() {
+        let DavitCommand::Run(run) = parse(&["davit", "run", "img", "--rm", "-e", "A=1"]).command else {
+            panic!("not run")
+        };
+        assert!(!run.rm);
+        assert_eq!(run.create.image_and_command, ["img", "--rm", "-e", "A=1"]);
+    }
+}

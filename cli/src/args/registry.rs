@@ -1,0 +1,147 @@
+//! Registries.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::parse_go_bool;
+
+/// `davit pull`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PullArgs {
+    /// Architecture of the image
+    #[arg(long, value_name = "ARCH", conflicts_with = "platform", alias = "override-arch")]
+    pub(crate) arch: Option<String>,
+    /// File with registry credentials
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Directory with certificates for the registry
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
+    /// Credentials for the registry, USER[:PASSWORD]
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    pub(crate) creds: Option<String>,
+    /// Accepted for Docker: has no effect
+    #[arg(long, hide = true)]
+    pub(crate) disable_content_trust: bool,
+    /// Operating system of the image
+    #[arg(long, value_name = "OS", conflicts_with = "platform", alias = "override-os")]
+    pub(crate) os: Option<String>,
+    /// Platform of the image, OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// When the image is pulled (always, missing, never, newer)
+    #[arg(long, value_name = "POLICY", default_value = "always")]
+    pub(crate) policy: String,
+    /// Print nothing but the image's ID
+    #[arg(long, short = 'q')]
+    pub(crate) quiet: bool,
+    /// Further tries after a failure that may pass
+    #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+    pub(crate) retry: u32,
+    /// Time between tries, such as 2s (1s, then twice as long each time)
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) retry_delay: Option<String>,
+    /// Check certificates of registries
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
+    pub(crate) tls_verify: Option<bool>,
+    /// Variant of the architecture of the image
+    #[arg(long, value_name = "VARIANT", conflicts_with = "platform", alias = "override-variant")]
+    pub(crate) variant: Option<String>,
+    /// Images
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// `davit push`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PushArgs {
+    /// File with registry credentials
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Directory with certificates for the registry
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
+    /// Credentials for the registry, USER[:PASSWORD]
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    pub(crate) creds: Option<String>,
+    /// Compression of layers that have none yet (gzip, zstd)
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) compression_format: Option<String>,
+    /// Write the manifest's digest to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) digestfile: Option<PathBuf>,
+    /// Accepted for Docker: has no effect
+    #[arg(long, hide = true)]
+    pub(crate) disable_content_trust: bool,
+    /// No progress
+    #[arg(long, short = 'q')]
+    pub(crate) quiet: bool,
+    /// Further tries after a failure that may pass
+    #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+    pub(crate) retry: u32,
+    /// Time between tries, such as 2s (1s, then twice as long each time)
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) retry_delay: Option<String>,
+    /// Check certificates of registries
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
+    pub(crate) tls_verify: Option<bool>,
+    /// Image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Name at the registry (the image's own)
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) destination: Option<String>,
+}
+
+/// `davit login`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LoginArgs {
+    /// File that keeps the credentials
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Directory with certificates for the registry
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
+    /// Docker configuration file that keeps the credentials
+    #[arg(long, value_name = "FILE", conflicts_with = "authfile")]
+    pub(crate) compat_auth_file: Option<PathBuf>,
+    /// Print the user that is logged in
+    #[arg(long)]
+    pub(crate) get_login: bool,
+    /// Password; others on this host can see it: --password-stdin is safer
+    #[arg(long, short = 'p', value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Check certificates of registries
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
+    pub(crate) tls_verify: Option<bool>,
+    /// User
+    #[arg(long, short = 'u', value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// Say where the credentials are kept
+    #[arg(long, short = 'v')]
+    pub(crate) verbose: bool,
+    /// Registry, or repository of one
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
+}
+
+/// `davit logout`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LogoutArgs {
+    /// All registries
+    #[arg(long, short = 'a')]
+    pub(crate) all: bool,
+    /// File that keeps the credentials
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Docker configuration file that keeps the credentials
+    #[arg(long, value_name = "FILE", conflicts_with = "authfile")]
+    pub(crate) compat_auth_file: Option<PathBuf>,
+    /// Registry, or repository of one
+    #[arg(value_name = "REGISTRY", required_unless_present = "all")]
+    pub(crate) registry: Option<String>,
+}
