@@ -1,0 +1,1 @@
+//! Device nodes and device rules.
