@@ -1,0 +1,14 @@
+//! Tests of the whole binary: real containers, real registries, real peers. They need root, and the packages that
+//! `tests/run` installs; each test has a store of its own, so all of them run at the same time.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod build;
+mod cli;
+mod crash;
+mod interop;
+mod limits;
+mod rootless;
+mod run;
+mod share;
+mod support;

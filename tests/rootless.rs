@@ -1,0 +1,116 @@
+//! The same as an ordinary user with subordinate ids.
+
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::support::{Access, Done, Registry, binary, busybox_tar, finish, scratch, tool};
+
+/// The user of these tests, made on first use.
+const USER: &str = "davit-test";
+
+fn user() {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| {
+        if tool("id", [USER]).code != 0 {
+            tool("useradd", ["-m", "-s", "/bin/sh", USER]).ok();
+        }
+        let ids = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+        if !ids.lines().any(|line| line.starts_with(&format!("{USER}:"))) {
+            tool("usermod", ["--add-subuids", "700000-765535", "--add-subgids", "700000-765535", USER]).ok();
+        }
+    });
+}
+
+struct Rootless {
+    dir: tempfile::TempDir,
+}
+
+impl Rootless {
+    fn new() -> Self {
+        user();
+        let dir = scratch();
+        tool("chown", [USER, dir.path().to_str().unwrap()]).ok();
+        // The build directory may lie where only root can look.
+        let bin = dir.path().join("davit");
+        std::fs::copy(binary(), &bin).unwrap();
+        tool("chmod", ["755", bin.to_str().unwrap()]).ok();
+        let tar = dir.path().join("busybox.tar");
+        std::fs::copy(busybox_tar(), &tar).unwrap();
+        tool("chmod", ["644", tar.to_str().unwrap()]).ok();
+        Self { dir }
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        let path = self.dir.path();
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", USER, "--regid", USER, "--init-groups", "--"])
+            .arg(path.join("davit"))
+            .args(args)
+            .env("HOME", path)
+            .env("USER", USER)
+            .env("XDG_RUNTIME_DIR", path.join("xdg"))
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("XDG_CONFIG_HOME")
+            .current_dir(path)
+            .stdin(Stdio::null());
+        finish(&mut command)
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        tool("chown", ["-R", USER, self.dir.path().to_str().unwrap()]).ok();
+    }
+}
+
+impl Drop for Rootless {
+    fn drop(&mut self) {
+        let _ = self.run(&["rm", "-af", "-t", "0"]);
+        let _ = tool("pkill", ["-U", USER, "-f", self.dir.path().to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn build_share_and_run() {
+    let davit = Rootless::new();
+    std::fs::create_dir_all(davit.dir.path().join("xdg")).unwrap();
+    davit.file(
+        "ctx/Containerfile",
+        "FROM busybox\nRUN mkdir /owned && chown 1000:50 /owned && rm /etc/group && id -u > /uid\nCOPY --chown=ann f /f\nCMD [\"cat\", \"/uid\", \"/f\"]\n",
+    );
+    davit.file("ctx/f", "file\n");
+    davit.run(&["import", "-q", "busybox.tar", "busybox"]).ok();
+    davit.run(&["build", "--progress=plain", "-t", "app", "ctx"]).ok();
+    assert_eq!(davit.run(&["run", "--rm", "app"]).ok(), "0\nfile");
+    assert_eq!(davit.run(&["run", "--rm", "app", "stat", "-c", "%u:%g", "/owned", "/f"]).ok(), "1000:50\n1000:1000");
+    assert_ne!(davit.run(&["run", "--rm", "app", "ls", "/etc/group"]).code, 0);
+    let registry = Registry::start(Access::Plain);
+    let name = format!("{}/app", registry.host);
+    davit.run(&["push", "-q", "--tls-verify=false", "app", &name]).ok();
+    davit.run(&["rmi", "-f", "app"]).ok();
+    davit.run(&["pull", "-q", "--tls-verify=false", &name]).ok();
+    assert_eq!(davit.run(&["run", "--rm", &name, "stat", "-c", "%u:%g", "/owned"]).ok(), "1000:50");
+    // The same image as root has the same content.
+    let root = crate::support::Davit::new();
+    root.run(["pull", "-q", "--tls-verify=false", &name]).ok();
+    assert_eq!(root.run(["run", "--rm", &name, "stat", "-c", "%u:%g", "/owned"]).ok(), "1000:50");
+}
+
+#[test]
+fn containers_live() {
+    let davit = Rootless::new();
+    davit.file("xdg/.keep", "");
+    davit.run(&["import", "-q", "busybox.tar", "busybox"]).ok();
+    davit.run(&["run", "-d", "--name", "one", "busybox", "sh", "-c", "echo up; exec sleep 60"]).ok();
+    assert_eq!(davit.run(&["ps", "--format", "{{.Names}} {{.State}}"]).ok(), "one running");
+    assert_eq!(davit.run(&["exec", "one", "sh", "-c", "id -u; exit 3"]).code, 3);
+    assert_eq!(davit.run(&["exec", "-u", "ann", "one", "id", "-u"]).ok(), "1000");
+    assert_eq!(davit.run(&["logs", "one"]).ok(), "up");
+    davit.run(&["kill", "one"]).ok();
+    assert_eq!(davit.run(&["wait", "one"]).ok(), "137");
+    davit.run(&["rm", "one"]).ok();
+    let status = davit.run(&["run", "--rm", "busybox", "grep", "CapEff", "/proc/self/status"]).ok();
+    assert!(status.ends_with("00000000800405fb"), "{status}");
+}
