@@ -1,0 +1,400 @@
+//! Plain requests and reports of the container verbs.
+
+use crate::images::{PullPolicy, RegistryOptions};
+use crate::options::{Device, Limits, Mount, Namespace, Network, Security, Ulimit};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Make a container.
+#[derive(Debug, Clone, Default)]
+pub struct CreateRequest {
+    /// Reference, ID or prefix of one.
+    pub image: String,
+    /// When the image is pulled.
+    pub pull: PullPolicy,
+    /// How it is pulled.
+    pub registry: RegistryOptions,
+    /// `os/arch[/variant]` of the image; `None` = the host's.
+    pub platform: Option<String>,
+    /// Name; `None` = a random one.
+    pub name: Option<String>,
+    /// Remove a container of the same name first.
+    pub replace: bool,
+    /// Command; empty = the image's.
+    pub command: Vec<String>,
+    /// Instead of the image's entry point (its CMD is dropped then too); an empty list = none.
+    pub entrypoint: Option<Vec<String>>,
+    /// Environment, over the image's.
+    pub env: Vec<(String, String)>,
+    /// Variables of the image to drop.
+    pub unset_env: Vec<String>,
+    /// Drop all variables of the image.
+    pub unset_env_all: bool,
+    /// `user[:group]`; `None` = the image's.
+    pub user: Option<String>,
+    /// Further groups, names or numbers.
+    pub groups: Vec<String>,
+    /// Working directory; `None` = the image's.
+    pub workdir: Option<String>,
+    /// Host name; `None` = first 12 digits of the ID, or the host's with its network.
+    pub hostname: Option<String>,
+    /// Labels, over the image's.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the runtime specification.
+    pub annotations: BTreeMap<String, String>,
+    /// Mounts.
+    pub mounts: Vec<Mount>,
+    /// Network.
+    pub network: Network,
+    /// Process namespace.
+    pub pid: Namespace,
+    /// IPC namespace.
+    pub ipc: Namespace,
+    /// Host name namespace.
+    pub uts: Namespace,
+    /// Cgroup namespace.
+    pub cgroupns: Namespace,
+    /// Lines `name:ip` for /etc/hosts.
+    pub add_hosts: Vec<String>,
+    /// Name servers; empty = the host's.
+    pub dns: Vec<String>,
+    /// Search domains.
+    pub dns_search: Vec<String>,
+    /// Resolver options.
+    pub dns_options: Vec<String>,
+    /// Leave /etc/hosts to the image.
+    pub no_hosts: bool,
+    /// Leave /etc/hostname to the image.
+    pub no_hostname: bool,
+    /// Give it a terminal.
+    pub tty: bool,
+    /// Keep standard input open.
+    pub interactive: bool,
+    /// Remove it when it exits.
+    pub auto_remove: bool,
+    /// Read-only root file system.
+    pub read_only: bool,
+    /// With `read_only`: tmpfs at /dev/shm, /run, /tmp and /var/tmp.
+    pub read_only_tmpfs: bool,
+    /// All capabilities and devices, no confinement.
+    pub privileged: bool,
+    /// Capabilities to add, with or without `CAP_`, or `ALL`.
+    pub cap_add: Vec<String>,
+    /// Capabilities to drop.
+    pub cap_drop: Vec<String>,
+    /// Confinement.
+    pub security: Security,
+    /// Limits of its cgroup.
+    pub limits: Limits,
+    /// Limits of its processes.
+    pub ulimits: Vec<Ulimit>,
+    /// Devices.
+    pub devices: Vec<Device>,
+    /// Kernel parameters.
+    pub sysctls: BTreeMap<String, String>,
+    /// Bytes of /dev/shm; `None` = 64000k.
+    pub shm_size: Option<i64>,
+    /// Octal mask; `None` = 0022.
+    pub umask: Option<u32>,
+    /// -1000..=1000.
+    pub oom_score_adj: Option<i32>,
+    /// Cgroup below which the container's is made.
+    pub cgroup_parent: Option<String>,
+    /// Instead of the image's STOPSIGNAL.
+    pub stop_signal: Option<String>,
+    /// Seconds between the stop signal and SIGKILL; `None` = 10.
+    pub stop_timeout: Option<u32>,
+    /// Ports to record as exposed, `80/tcp`.
+    pub expose: Vec<String>,
+    /// `k8s-file` (the same as `json-file`) or `none`; `None` = k8s-file.
+    pub log_driver: Option<String>,
+    /// `path`, `max-size`.
+    pub log_options: BTreeMap<String, String>,
+    /// File to write the container's ID to, which must not exist.
+    pub cidfile: Option<PathBuf>,
+    /// File to write the process ID to.
+    pub pidfile: Option<PathBuf>,
+    /// The command line as typed, for `inspect`.
+    pub create_command: Vec<String>,
+}
+
+/// What `create` made.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// 64 hex digits.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// What the user should know (limits that cannot be set here, ...).
+    pub warnings: Vec<String>,
+}
+
+/// The caller's ends of a container's standard streams. The engine pumps them until the container exits or the
+/// detach keys are typed; it puts a terminal into raw mode meanwhile, follows its size, and restores it.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// Read from; `None` = the container sees no input (or the end of it).
+    pub stdin: Option<OwnedFd>,
+    /// Written to; `None` = dropped.
+    pub stdout: Option<OwnedFd>,
+    /// Written to; `None` = dropped.
+    pub stderr: Option<OwnedFd>,
+    /// Bytes that detach a terminal; empty = none. See [`crate::options::parse_detach_keys`].
+    pub detach_keys: Vec<u8>,
+    /// Hand the signals that this process gets on to the container.
+    pub signal_proxy: bool,
+}
+
+impl Streams {
+    /// Duplicates of this process's own streams: stdin only if `stdin`.
+    pub fn inherit(stdin: bool) -> crate::Result<Self> {
+        use std::os::fd::AsFd;
+        let copy = |fd: std::os::fd::BorrowedFd<'_>| {
+            fd.try_clone_to_owned().map_err(|error| crate::Error::os("duplicate a standard stream", error))
+        };
+        Ok(Self {
+            stdin: if stdin { Some(copy(std::io::stdin().as_fd())?) } else { None },
+            stdout: Some(copy(std::io::stdout().as_fd())?),
+            stderr: Some(copy(std::io::stderr().as_fd())?),
+            detach_keys: vec![16, 17],
+            signal_proxy: true,
+        })
+    }
+}
+
+/// How an attached session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The process exited with this code (128 + signal for a signal).
+    Exited(i32),
+    /// The detach keys were typed; the process goes on.
+    Detached,
+}
+
+/// Run a container.
+#[derive(Debug, Default)]
+pub struct RunRequest {
+    /// What to create.
+    pub create: CreateRequest,
+    /// `None` = detached: the call returns as soon as the process runs.
+    pub attach: Option<Streams>,
+}
+
+/// What a run did.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// The container.
+    pub container: Created,
+    /// How the session ended; `None` when detached from the start.
+    pub end: Option<SessionEnd>,
+}
+
+/// Which containers a verb is for.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Names or IDs.
+    pub names: Vec<String>,
+    /// All containers.
+    pub all: bool,
+    /// All that match, `KEY=VALUE`.
+    pub filters: Vec<String>,
+    /// Only running ones (`restart --running`).
+    pub running: bool,
+    /// A missing name is no error.
+    pub ignore: bool,
+}
+
+/// What happened to one container of a [`Selection`].
+#[derive(Debug)]
+pub struct Outcome {
+    /// As the caller named it; the ID for `all` and filters.
+    pub input: String,
+    /// 64 hex digits; `None` when there is no such container.
+    pub id: Option<String>,
+    /// `Ok(false)`: nothing was to be done.
+    pub result: crate::Result<bool>,
+}
+
+/// Stop containers.
+#[derive(Debug, Clone, Default)]
+pub struct StopRequest {
+    /// Which.
+    pub selection: Selection,
+    /// Seconds until SIGKILL; `None` = the container's own; below 0 = wait for ever.
+    pub timeout: Option<i64>,
+    /// Instead of the container's own.
+    pub signal: Option<String>,
+}
+
+/// Remove containers.
+#[derive(Debug, Clone, Default)]
+pub struct RemoveRequest {
+    /// Which.
+    pub selection: Selection,
+    /// Stop what runs.
+    pub force: bool,
+    /// Seconds until SIGKILL with `force`; `None` = the container's own.
+    pub timeout: Option<i64>,
+    /// Also anonymous volumes.
+    pub volumes: bool,
+}
+
+/// Run a command in a running container.
+#[derive(Debug, Default)]
+pub struct ExecRequest {
+    /// Name or ID.
+    pub container: String,
+    /// Command and arguments.
+    pub command: Vec<String>,
+    /// Give it a terminal.
+    pub tty: bool,
+    /// Environment, over the container's.
+    pub env: Vec<(String, String)>,
+    /// `user[:group]`; `None` = the container's.
+    pub user: Option<String>,
+    /// `None` = the container's.
+    pub workdir: Option<String>,
+    /// All capabilities.
+    pub privileged: bool,
+    /// `None` = in the background.
+    pub attach: Option<Streams>,
+}
+
+/// What an exec did.
+#[derive(Debug, Clone)]
+pub struct Executed {
+    /// ID of the session, 64 hex digits.
+    pub session: String,
+    /// How it ended; `None` in the background.
+    pub end: Option<SessionEnd>,
+}
+
+/// Read what a container wrote.
+#[derive(Debug, Clone, Default)]
+pub struct LogsRequest {
+    /// Name or ID.
+    pub container: String,
+    /// Go on until the container exits.
+    pub follow: bool,
+    /// Only the last so many lines.
+    pub tail: Option<usize>,
+    /// RFC 3339, Unix seconds, or a duration before now.
+    pub since: Option<String>,
+    /// RFC 3339, Unix seconds, or a duration before now.
+    pub until: Option<String>,
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// RFC 3339 with nanoseconds, as the log has it.
+    pub time: String,
+    /// Whether it went to standard error.
+    pub stderr: bool,
+    /// The bytes, with the newline unless the line was written without one.
+    pub bytes: Vec<u8>,
+}
+
+/// State of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Never started.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Its process ended; what it held is being released.
+    Stopped,
+    /// Its process ended.
+    Exited,
+    /// It is being removed.
+    Removing,
+}
+
+impl Status {
+    /// The word as Podman writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+            Status::Exited => "exited",
+            Status::Removing => "removing",
+        }
+    }
+}
+
+/// Which containers to list.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerListRequest {
+    /// Also those that do not run.
+    pub all: bool,
+    /// Only the newest so many, running or not.
+    pub last: Option<usize>,
+    /// `KEY=VALUE`: id, name, label, label!, exited, status, ancestor, before, since, until, network, command.
+    pub filters: Vec<String>,
+    /// Also the sizes, which takes a walk of each container's layer.
+    pub size: bool,
+}
+
+/// A row of `ps`.
+#[derive(Debug, Clone)]
+pub struct ContainerSummary {
+    /// 64 hex digits.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Image as the user named it, made complete.
+    pub image: String,
+    /// Image ID, 64 hex digits.
+    pub image_id: String,
+    /// Entry point and command.
+    pub command: Vec<String>,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// State.
+    pub status: Status,
+    /// Seconds since 1970; 0 = never.
+    pub started: i64,
+    /// Seconds since 1970; 0 = never.
+    pub finished: i64,
+    /// Of the last exit.
+    pub exit_code: i32,
+    /// Of its first process; 0 when it does not run.
+    pub pid: u32,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Destinations of its mounts.
+    pub mounts: Vec<String>,
+    /// Exposed ports, `80/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// `none` or `host`.
+    pub network: String,
+    /// Whether it is removed when it exits.
+    pub auto_remove: bool,
+    /// Number of restarts.
+    pub restarts: u32,
+    /// With [`ContainerListRequest::size`].
+    pub size: Option<ContainerSize>,
+}
+
+/// Sizes of a container's file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ContainerSize {
+    /// Bytes of its own layer.
+    pub rw: u64,
+    /// Bytes of its own layer and the image.
+    pub root_fs: u64,
+}
+
+/// Remove all containers that do not run.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerPruneRequest {
+    /// `label=..`, `label!=..`, `until=..`.
+    pub filters: Vec<String>,
+}
