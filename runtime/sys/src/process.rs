@@ -1,1 +1,266 @@
-//! Processes: clone3, setns, exec, wait.
+//! Processes: fork and clone3 of single-threaded processes, exit, keyrings, scheduling.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Which side of a fork the caller is on.
+#[derive(Debug)]
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The old one.
+    Parent {
+        /// The new process's ID.
+        child: u32,
+        /// Its descriptor, if asked for.
+        pidfd: Option<OwnedFd>,
+    },
+}
+
+/// What [`clone3`] is asked.
+#[derive(Debug, Default)]
+pub struct Clone<'a> {
+    /// `CLONE_NEW*` and `CLONE_PARENT`; flags that share memory or descriptors are refused.
+    pub flags: u64,
+    /// The unified control group to be born into (`CLONE_INTO_CGROUP`, Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Whether to open a descriptor of the child.
+    pub pidfd: bool,
+}
+
+/// `CLONE_PARENT`: the child becomes the caller's sibling.
+pub const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
+/// All that may be passed in [`Clone::flags`].
+const ALLOWED: u64 = CLONE_PARENT
+    | 0x80 // CLONE_NEWTIME
+    | libc::CLONE_NEWNS as u64
+    | libc::CLONE_NEWCGROUP as u64
+    | libc::CLONE_NEWUTS as u64
+    | libc::CLONE_NEWIPC as u64
+    | libc::CLONE_NEWUSER as u64
+    | libc::CLONE_NEWPID as u64
+    | libc::CLONE_NEWNET as u64;
+
+/// Tells whether the calling process has one thread. Needs /proc.
+pub fn is_single_threaded() -> io::Result<bool> {
+    // The link count of the task directory is 2 + the number of threads.
+    let status = rustix::fs::stat("/proc/self/task")?;
+    Ok(status.st_nlink == 3)
+}
+
+fn require_single_thread() -> io::Result<()> {
+    if is_single_threaded()? {
+        return Ok(());
+    }
+    Err(io::Error::other("a process with several threads cannot fork safely"))
+}
+
+/// Forks. Refused where the process has several threads, because the child could then find any lock held for ever.
+pub fn fork() -> io::Result<Fork> {
+    require_single_thread()?;
+    // nix and libc have it as unsafe only because of threads.
+    // SAFETY: the process has a single thread, so the child's memory, allocator and locks are in the state that the
+    // caller sees; no other thread can start one in between.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        child => Ok(Fork::Parent { child: child.unsigned_abs(), pidfd: None }),
+    }
+}
+
+/// Clones the single-threaded caller into namespaces and a control group.
+pub fn clone3(request: &Clone<'_>) -> io::Result<Fork> {
+    require_single_thread()?;
+    if request.flags & !ALLOWED != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: `clone_args` is a plain struct of integers, for which all zeroes is a valid value.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = request.flags;
+    if request.pidfd {
+        arguments.flags |= CLONE_PIDFD;
+        arguments.pidfd = (&raw mut pidfd) as u64;
+    }
+    if let Some(cgroup) = request.cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    }
+    // With CLONE_PARENT the exit signal is the caller's own, and giving one is EINVAL.
+    if request.flags & CLONE_PARENT == 0 {
+        arguments.exit_signal = libc::SIGCHLD as u64;
+    }
+    // No safe wrapper exists for clone3(2).
+    // SAFETY: the flags share neither memory nor descriptors nor stack, so this is a fork; the process has a single
+    // thread, so the child's memory is consistent; the struct and the pidfd slot are alive during the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        child => {
+            let pidfd = (pidfd >= 0).then(|| {
+                // SAFETY: the kernel has just put a new descriptor here that nobody else owns.
+                unsafe { OwnedFd::from_raw_fd(pidfd) }
+            });
+            let child = u32::try_from(child).map_err(io::Error::other)?;
+            Ok(Fork::Parent { child, pidfd })
+        }
+    }
+}
+
+/// Ends the process at once, without destructors and exit handlers, which belong to the process it was forked from.
+pub fn exit(code: i32) -> ! {
+    // `std::process::exit` would run handlers registered before the fork.
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Marks every descriptor from `first` on as close-on-exec.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // rustix has no close_range.
+    // SAFETY: with CLOEXEC the call closes nothing in this process.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        return Ok(());
+    }
+    // Linux before 5.11.
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if number >= first {
+            // SAFETY: setting a flag on a descriptor number closes nothing; a stale number is EBADF.
+            unsafe { libc::fcntl(number.cast_signed(), libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// Makes `descriptor` available to the next program under this number (not close-on-exec), replacing what was there.
+/// For processes that are about to exec: the number must not belong to an owner that still uses it.
+pub fn install_descriptor(descriptor: BorrowedFd<'_>, number: u32) -> io::Result<()> {
+    let number = number.cast_signed();
+    if descriptor.as_raw_fd() == number {
+        // SAFETY: clearing the close-on-exec flag of an open descriptor.
+        let result = unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+        return if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    }
+    // rustix::io::dup2 wants an owner of the target number, which a fresh number does not have.
+    // SAFETY: the documented precondition above: nobody relies on the target number any more.
+    let result = unsafe { libc::dup2(descriptor.as_raw_fd(), number) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Joins a new session keyring, so that keys of the host's session are out of reach. Absent keyrings are no failure.
+pub fn new_session_keyring(name: &std::ffi::CStr) -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // No safe wrapper exists for keyctl(2).
+    // SAFETY: the name is a NUL-terminated string that lives during the call.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    if result >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EDQUOT) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// The scheduling of a process, for sched_setattr(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduler {
+    /// `SCHED_*` number.
+    pub policy: u32,
+    /// `SCHED_FLAG_*` bits.
+    pub flags: u64,
+    /// Nice value for the normal policies.
+    pub nice: i32,
+    /// Priority for the real-time policies.
+    pub priority: u32,
+    /// Deadline policy: run time in nanoseconds.
+    pub runtime: u64,
+    /// Deadline policy: deadline in nanoseconds.
+    pub deadline: u64,
+    /// Deadline policy: period in nanoseconds.
+    pub period: u64,
+}
+
+/// Sets the scheduling of the caller.
+pub fn set_scheduler(scheduler: &Scheduler) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let attributes = Attributes {
+        size: 48,
+        policy: scheduler.policy,
+        flags: scheduler.flags,
+        nice: scheduler.nice,
+        priority: scheduler.priority,
+        runtime: scheduler.runtime,
+        deadline: scheduler.deadline,
+        period: scheduler.period,
+    };
+    // No safe wrapper exists for sched_setattr(2).
+    // SAFETY: the struct has the kernel's first layout (48 bytes, as `size` says) and lives during the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0_u32) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets the I/O priority of the caller: class 1 real-time, 2 best effort, 3 idle; level 0 to 7.
+pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    let value = (libc::c_int::from(class) << 13) | libc::c_int::from(level);
+    // No safe wrapper exists for ioprio_set(2).
+    // SAFETY: the call takes integers only.
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets go of this process's mapped code pages and free heap, which come back from the page cache when touched. For
+/// processes that are about to sleep for long.
+pub fn shrink() {
+    // SAFETY: malloc_trim has no preconditions.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+    for line in maps.lines().filter(|line| line.contains(" r-xp ") && line.contains(" /")) {
+        let Some((start, end)) = line.split(' ').next().and_then(|range| range.split_once('-')) else { continue };
+        if let (Ok(start), Ok(end)) = (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)) {
+            // SAFETY: an executable, unwritable private mapping of a file holds nothing but the file's bytes, which
+            // the kernel reads again at the next touch; failure is harmless.
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_does_not_fork() {
+        // The test harness runs each test on a thread of its own.
+        assert!(!is_single_threaded().unwrap());
+        assert!(fork().is_err());
+        assert!(clone3(&Clone::default()).is_err());
+    }
+
+    #[test]
+    fn shrinking_changes_nothing() {
+        shrink();
+        assert_eq!(2 + 2, 4);
+    }
+}
