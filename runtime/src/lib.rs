@@ -5,9 +5,19 @@
 //! reports errno, stage and path or becomes the user's program. The monitor writes the exit record by rename.
 #![forbid(unsafe_code)]
 
+pub mod attach;
 pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
+pub mod error;
+pub mod launch;
+pub mod record;
 pub mod rlimits;
 pub mod seccomp;
+pub mod spawner;
 pub mod sysctl;
+
+pub use error::{Error, Result, Stage};
+pub use launch::{CgroupSetup, ExecRequest, Launch, LaunchMode, Launched, LogConfig, OutputMode, Rootfs, StdinMode};
+pub use record::{ExitRecord, ProcessRecord, State, Status, delete, kill, kill_all, pause, resume, state, wait};
+pub use spawner::Spawner;

@@ -1,0 +1,216 @@
+//! What a launch is given and what it gives back.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
+
+use crate::attach;
+use crate::error::Result;
+use crate::record::ExitRecord;
+
+/// A container to be started: the spec, and all that the spec does not say.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The container's ID, for records and messages.
+    pub id: String,
+    /// Directory of the container on tmpfs; created if missing. Receives `pid.json`, `exit.json` and `attach.sock`.
+    pub run_dir: PathBuf,
+    /// Relative sources of bind mounts are resolved from here; absent = the current directory.
+    pub bundle: Option<PathBuf>,
+    /// The runtime spec. `process` must be present; `root.path` is not looked at (see [`Launch::rootfs`]).
+    pub spec: &'a Spec,
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// Standard input.
+    pub stdin: StdinMode,
+    /// Standard output; ignored with a terminal, which has one stream, held by the monitor.
+    pub stdout: OutputMode,
+    /// Standard error; ignored with a terminal.
+    pub stderr: OutputMode,
+    /// Opens an attach connection before the process starts, so that not a byte is missed: [`Launched::attach`].
+    pub attach: bool,
+    /// Where captured output is recorded; absent = nowhere.
+    pub log: Option<LogConfig>,
+    /// The control group.
+    pub cgroup: CgroupSetup,
+    /// Run by the monitor after the exit record is written, unless the launching caller says that it did the work
+    /// itself ([`Launched::finish`]). Empty = nothing.
+    pub cleanup_argv: Vec<OsString>,
+    /// Whether the container outlives the caller.
+    pub mode: LaunchMode,
+}
+
+impl<'a> Launch<'a> {
+    /// A detached launch with /dev/null as input, captured output, no log, no control group.
+    pub fn new(id: impl Into<String>, run_dir: impl Into<PathBuf>, spec: &'a Spec, rootfs: Rootfs) -> Self {
+        Self {
+            id: id.into(),
+            run_dir: run_dir.into(),
+            bundle: None,
+            spec,
+            rootfs,
+            stdin: StdinMode::Null,
+            stdout: OutputMode::Captured,
+            stderr: OutputMode::Captured,
+            attach: false,
+            log: None,
+            cgroup: CgroupSetup::None,
+            cleanup_argv: Vec::new(),
+            mode: LaunchMode::Detached,
+        }
+    }
+}
+
+/// Where the root file system comes from. It is mounted inside the container's own mount namespace and vanishes
+/// with it: there is nothing to unmount afterwards.
+#[derive(Clone, Debug)]
+pub enum Rootfs {
+    /// A directory, bound recursively.
+    Path(PathBuf),
+    /// The mounts of a snapshot, each on top of the one before.
+    Mounts(Vec<sys::mount::Mount>),
+}
+
+/// Where standard input comes from.
+#[derive(Debug)]
+pub enum StdinMode {
+    /// /dev/null, or with a terminal: the terminal, which nobody can type into unless attached.
+    Null,
+    /// What attached clients send. With `keep_open` the input outlives its clients, else it ends with the first
+    /// client that leaves or says end of file.
+    Attach {
+        /// Whether input stays open without clients.
+        keep_open: bool,
+    },
+    /// This descriptor, given to the process as it is.
+    Fd(OwnedFd),
+}
+
+/// Where standard output or error goes.
+#[derive(Debug)]
+pub enum OutputMode {
+    /// To the monitor, which writes the log and feeds attached clients.
+    Captured,
+    /// To this descriptor, given to the process as it is.
+    Fd(OwnedFd),
+    /// To /dev/null.
+    Null,
+}
+
+/// A log in the k8s-file format: `TIME stdout|stderr F|P TEXT`, one record a line.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// The file, created with mode 0600 if missing, else appended to.
+    pub path: PathBuf,
+    /// Size in bytes at which the file is begun anew; 0 = unlimited.
+    pub max_bytes: u64,
+}
+
+/// The control group of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupSetup {
+    /// Stays in the group of the caller; limits of the spec are not applied.
+    None,
+    /// A group of this path below the hierarchy's root, created with the limits of `linux.resources`. For the systemd
+    /// manager: `slice:prefix:name`.
+    Path(PathBuf),
+}
+
+/// Whether a container outlives its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaunchMode {
+    /// The monitor outlives the caller.
+    Detached,
+    /// The container dies with the caller, whatever kills it: build steps.
+    Tied,
+}
+
+/// A process to be started inside a running container.
+#[derive(Debug)]
+pub struct ExecRequest<'a> {
+    /// The exec session's ID.
+    pub id: String,
+    /// Run directory of the container.
+    pub run_dir: PathBuf,
+    /// Directory of the session's own `pid.json`, `exit.json` and `attach.sock`; created if missing.
+    pub session_dir: PathBuf,
+    /// The process.
+    pub process: &'a Process,
+    /// The filter to load; normally the container's own.
+    pub seccomp: Option<&'a LinuxSeccomp>,
+    /// Standard input.
+    pub stdin: StdinMode,
+    /// Standard output.
+    pub stdout: OutputMode,
+    /// Standard error.
+    pub stderr: OutputMode,
+    /// Opens an attach connection: [`Launched::attach`].
+    pub attach: bool,
+    /// Run by the session's monitor as for [`Launch::cleanup_argv`].
+    pub cleanup_argv: Vec<OsString>,
+    /// Whether the session outlives the caller.
+    pub mode: LaunchMode,
+}
+
+impl<'a> ExecRequest<'a> {
+    /// A detached session with /dev/null as input and captured output.
+    pub fn new(
+        id: impl Into<String>,
+        run_dir: impl Into<PathBuf>,
+        session_dir: impl Into<PathBuf>,
+        process: &'a Process,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            run_dir: run_dir.into(),
+            session_dir: session_dir.into(),
+            process,
+            seccomp: None,
+            stdin: StdinMode::Null,
+            stdout: OutputMode::Captured,
+            stderr: OutputMode::Captured,
+            attach: false,
+            cleanup_argv: Vec::new(),
+            mode: LaunchMode::Detached,
+        }
+    }
+}
+
+/// A process that has been started. Holding it tells the monitor that the caller takes care of what follows the exit;
+/// dropping it leaves that to the monitor (and ends a [`LaunchMode::Tied`] process).
+#[derive(Debug)]
+pub struct Launched {
+    /// The process's ID on the host.
+    pub init_pid: u32,
+    /// Its start time in clock ticks since boot, which with the ID makes it unique.
+    pub start_time: u64,
+    /// The monitor's process ID.
+    pub monitor_pid: u32,
+    /// The connection asked for by [`Launch::attach`].
+    pub attach: Option<attach::Client>,
+    pub(crate) lifeline: OwnedFd,
+}
+
+impl Launched {
+    /// Waits for the exit record, without limit.
+    pub fn wait(&self) -> Result<ExitRecord> {
+        todo!()
+    }
+
+    /// Waits for the exit record until the deadline; `None` when it passes.
+    pub fn wait_until(&self, _deadline: std::time::Instant) -> Result<Option<ExitRecord>> {
+        todo!()
+    }
+
+    /// Tells the monitor that the caller has cleaned up after the exit, so that it must not. Call after [`Self::wait`].
+    pub fn finish(self) {
+        todo!()
+    }
+
+    /// Lets go of a detached process: the monitor cleans up when it ends. Same as dropping.
+    pub fn release(self) {
+        drop(self);
+    }
+}
