@@ -38,14 +38,14 @@ pub enum Error {
 }
 
 const IPC: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
 ];
 
 /// Reads the value of `--sysctl`.
@@ -64,24 +64,18 @@ pub fn parse(text: &str) -> Result<(String, String), Error> {
 /// # Errors
 /// It does not.
 pub fn check(key: &str, own: OwnNamespaces) -> Result<(), Error> {
-    // `net/ipv4/conf/eth0.1/..`: with slashes, dots are part of a name.
-    let first_dot = key.find('.').unwrap_or(key.len());
-    let dotted = if key.find('/').is_some_and(|slash| slash < first_dot) {
-        key.replace('.', "/").replacen('/', ".", 2)
-    } else {
-        key.to_owned()
-    };
+    let path = path(key);
     let shared = |namespace| Error::Shared { key: key.into(), namespace };
-    if key.split(['/', '.']).any(str::is_empty) {
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(Error::NotNamespaced { key: key.into() });
     }
-    if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+    if IPC.contains(&path.as_str()) || path.starts_with("fs/mqueue/") {
         return if own.ipc { Ok(()) } else { Err(shared("ipc")) };
     }
-    if dotted.starts_with("net.") {
+    if path.starts_with("net/") {
         return if own.network { Ok(()) } else { Err(shared("network")) };
     }
-    if matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname") {
+    if matches!(path.as_str(), "kernel/domainname" | "kernel/hostname") {
         return if own.uts { Ok(()) } else { Err(shared("uts")) };
     }
     Err(Error::NotNamespaced { key: key.into() })

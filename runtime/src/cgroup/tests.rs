@@ -1,0 +1,1 @@
+//! Real groups; these need root and a writable control group file system.
