@@ -1,1 +1,61 @@
-fn main() {}
+//! The `davit` command: arguments, output and exit codes over the engine.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod error;
+mod output;
+
+use std::process::ExitCode;
+
+use args::{Davit, GlobalArgs, LogLevel};
+use engine::EngineOptions;
+use error::{FAILED, Failure};
+
+fn main() -> ExitCode {
+    // Before anything else, and before any thread: a process that was started as a part of davit is that part.
+    if let Some(code) = engine::entry::hidden() {
+        return ExitCode::from(code);
+    }
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let davit = match args::command().try_get_matches_from(std::env::args_os()).and_then(args::from_matches) {
+        Ok(davit) => davit,
+        Err(error) => return refuse(&error, &words),
+    };
+    match run(davit) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(davit: Davit) -> error::Outcome {
+    let options = options(&davit.global)?;
+    commands::dispatch(davit.command, options)
+}
+
+/// Prints help as it is, and what is wrong with a command line; what is known but not built is named.
+fn refuse(error: &clap::Error, words: &[String]) -> ExitCode {
+    if let Some(text) = args::unbuilt::explain(error, words) {
+        Failure::new(text).print();
+        return ExitCode::from(FAILED);
+    }
+    // A closed pipe is no reason to complain.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { FAILED } else { 0 })
+}
+
+fn options(global: &GlobalArgs) -> Result<EngineOptions, Failure> {
+    let level = if global.debug { LogLevel::Debug } else { global.log_level };
+    Ok(EngineOptions {
+        root: global.root.clone(),
+        runroot: global.runroot.clone(),
+        storage_driver: global.storage_driver.clone().filter(|driver| !driver.is_empty()),
+        cgroup_manager: global.cgroup_manager.clone(),
+        runtime: global.runtime.clone(),
+        tmpdir: global.tmpdir.clone(),
+        log_level: Some(format!("{level:?}").to_lowercase()),
+    })
+}

@@ -11,7 +11,7 @@ mod run;
 mod system;
 pub(crate) mod unbuilt;
 
-pub(crate) use build::BuildArgs;
+pub(crate) use build::{BuildArgs, ProgressMode};
 pub(crate) use containers::*;
 pub(crate) use images::*;
 pub(crate) use registry::*;
@@ -71,7 +71,13 @@ pub(crate) struct GlobalArgs {
 
 /// Builds images from Containerfiles, shares them through registries and runs them, without a daemon
 #[derive(Debug, Parser)]
-#[command(name = "davit", bin_name = "davit", version, disable_version_flag = true, disable_help_subcommand = true)]
+#[command(
+    name = "davit",
+    bin_name = "davit",
+    version,
+    disable_version_flag = true,
+    disable_help_subcommand = true
+)]
 #[command(subcommand_required = true, arg_required_else_help = true, infer_long_args = false)]
 #[command(after_help = "`davit COMMAND --help` tells more about a command. `alias docker=davit` works.")]
 pub(crate) struct Davit {
@@ -312,7 +318,8 @@ mod tests {
 
     #[test]
     fn switches_join_and_take_values() {
-        let DavitCommand::Run(run) = parse(&["davit", "run", "-it", "--rm=false", "-d=true", "img", "sh", "-c", "x"]).command
+        let DavitCommand::Run(run) =
+            parse(&["davit", "run", "-it", "--rm=false", "-d=true", "img", "sh", "-c", "x"]).command
         else {
             panic!("not run")
         };

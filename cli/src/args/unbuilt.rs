@@ -18,9 +18,12 @@ pub(crate) fn explain(error: &clap::Error, words: &[String]) -> Option<String> {
         ErrorKind::InvalidSubcommand => {
             let ContextValue::String(last) = error.get(ContextKind::InvalidSubcommand)? else { return None };
             let path = command_path(words);
-            let name = if path.split(' ').any(|word| word == last) { path } else { format!("{path} {last}").trim().to_owned() };
-            is_known_command(&name)
-                .then(|| format!("the command davit {name} is not built yet"))
+            let name = if path.split(' ').any(|word| word == last) {
+                path
+            } else {
+                format!("{path} {last}").trim().to_owned()
+            };
+            is_known_command(&name).then(|| format!("the command davit {name} is not built yet"))
         }
         _ => None,
     }
@@ -40,7 +43,8 @@ fn is_known_command(name: &str) -> bool {
 fn is_known_flag(command: &str, flag: &str) -> bool {
     // `container run` is listed as `run`, and `image build` as `build`.
     let last = command.rsplit(' ').next().unwrap_or(command);
-    lines().any(|[listed, long, short]| (listed == command || listed == last) && (long == flag || short == flag))
+    lines()
+        .any(|[listed, long, short]| (listed == command || listed == last) && (long == flag || short == flag))
 }
 
 /// The words of a command line that name the command: the leading ones that a known command starts with.

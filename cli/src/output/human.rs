@@ -39,19 +39,6 @@ pub(crate) fn short_size(bytes: u64) -> String {
     size(bytes as f64, 4, "")
 }
 
-/// Bytes with a binary unit, as limits are shown: `512MiB`.
-#[allow(clippy::cast_precision_loss)] // four digits are shown
-pub(crate) fn binary_size(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{}{}", significant(value, 4), UNITS[unit])
-}
-
 /// A length of time, as `go-units` words it: `About a minute`, `3 hours`.
 pub(crate) fn duration(seconds: i64) -> String {
     let plural = |count: i64, unit: &str| format!("{count} {unit}");
@@ -96,11 +83,12 @@ mod tests {
 
     #[test]
     fn sizes_keep_three_or_four_digits() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (204_300_000, "204 MB"), (4_321, "4.32 kB")] {
+        for (bytes, text) in
+            [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (204_300_000, "204 MB"), (4_321, "4.32 kB")]
+        {
             assert_eq!(image_size(bytes), text);
         }
         assert_eq!(short_size(203_812_345), "203.8MB");
-        assert_eq!(binary_size(512 * 1024 * 1024), "512MiB");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Tables with the spacing of Go's `tabwriter` as the originals set it up: cells padded to the widest of their
-//! column plus two blanks, the last column not padded.
+//! column plus two blanks and at least twelve wide, the last column not padded.
 
 /// Lays rows out in columns. Each row's cells are separated by tabs in the result of a template, or given apart.
 #[derive(Debug, Default)]
@@ -9,6 +9,9 @@ pub(crate) struct Table {
 
 /// Blanks between columns.
 const PADDING: usize = 2;
+
+/// Least width of a column, its padding included.
+const MINIMUM: usize = 12;
 
 impl Table {
     /// A table without rows.
@@ -49,7 +52,8 @@ impl Table {
             for (column, cell) in row.iter().enumerate() {
                 out.push_str(cell);
                 if column + 1 < row.len() {
-                    let blanks = widths[column] + PADDING - cell.chars().count();
+                    let width = (widths[column] + PADDING).max(MINIMUM);
+                    let blanks = width - cell.chars().count();
                     out.extend(std::iter::repeat_n(' ', blanks));
                 }
             }
@@ -67,13 +71,13 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell_and_two_blanks() {
         let mut table = Table::new();
         table.row(["REPOSITORY", "TAG", "SIZE"]).row(["a", "latest", "1 B"]);
-        assert_eq!(table.render(), "REPOSITORY  TAG     SIZE\na           latest  1 B\n");
+        assert_eq!(table.render(), "REPOSITORY  TAG         SIZE\na           latest      1 B\n");
     }
 
     #[test]
     fn an_empty_last_cell_leaves_the_padding_of_the_one_before() {
         let mut table = Table::new();
-        table.text("A\tB\nlonger\t\n");
-        assert_eq!(table.render(), "A       B\nlonger  \n");
+        table.text("A\tB\nmuch longer\t\n");
+        assert_eq!(table.render(), "A            B\nmuch longer  \n");
     }
 }

@@ -32,15 +32,15 @@ pub(crate) enum Format<'a> {
 impl<'a> Format<'a> {
     /// Reads the value of `--format`.
     pub(crate) fn parse(text: &'a str) -> Self {
-        match text.trim_start() {
-            "json" | "{{json .}}" | "{{ json . }}" if text.trim() == "json" => Self::Json,
-            other => match other.strip_prefix("table") {
-                Some(rest) if rest.starts_with(char::is_whitespace) || rest.starts_with("\\t") || rest.starts_with("{{") => {
-                    Self::Table(rest.trim_start())
-                }
-                Some("") => Self::Table(""),
-                _ => Self::Plain(text),
-            },
+        if text.trim() == "json" {
+            return Self::Json;
+        }
+        match text.trim_start().strip_prefix("table") {
+            Some("") => Self::Table(""),
+            Some(rest) if rest.starts_with(char::is_whitespace) || rest.starts_with("{{") => {
+                Self::Table(rest.trim_start())
+            }
+            _ => Self::Plain(text),
         }
     }
 }
@@ -104,7 +104,9 @@ pub(crate) fn compile(source: &str) -> Result<Template, Error> {
         .func("upper", |args| string(text(args, 0).to_uppercase()))
         .func("title", |args| string(title(&text(args, 0))))
         .func("split", |args| {
-            Ok(Value::List(text(args, 0).split(&text(args, 1)).map(|part| Value::String(part.into())).collect()))
+            Ok(Value::List(
+                text(args, 0).split(&text(args, 1)).map(|part| Value::String(part.into())).collect(),
+            ))
         })
         .func("join", |args| match args.first() {
             Some(Value::List(items)) => {
@@ -126,7 +128,11 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut first = true;
     for character in text.chars() {
-        if first { out.extend(character.to_uppercase()) } else { out.push(character) }
+        if first {
+            out.extend(character.to_uppercase())
+        } else {
+            out.push(character)
+        }
         first = character.is_whitespace();
     }
     out
@@ -201,8 +207,9 @@ mod tests {
     #[test]
     fn tables_get_headings() {
         let data = [json!({"ID": "abc", "Names": "x"})];
-        let out = rows(&Format::parse("table {{.ID}}\\t{{.Names}}"), &data, &[("ID", "IMAGE ID")], true).unwrap();
-        assert_eq!(out, "IMAGE ID  NAMES\nabc       x\n");
+        let out =
+            rows(&Format::parse("table {{.ID}}\\t{{.Names}}"), &data, &[("ID", "IMAGE ID")], true).unwrap();
+        assert_eq!(out, "IMAGE ID    NAMES\nabc         x\n");
     }
 
     #[test]

@@ -1,0 +1,75 @@
+//! `inspect`, `container inspect`, `image inspect`.
+
+use engine::{Engine, ErrorKind};
+use serde_json::Value;
+
+use crate::args::{ContainerInspectArgs, ImageInspectArgs, InspectArgs};
+use crate::error::{FAILED, Failure, Outcome};
+use crate::output::template;
+use crate::output::{self, json};
+
+/// `davit inspect`: a container of that name, else an image.
+pub(crate) fn inspect(engine: &Engine, args: &InspectArgs) -> Outcome {
+    print(&args.format, &args.names, |name| match args.r#type.as_str() {
+        "container" => container(engine, name, args.size),
+        "image" => image(engine, name),
+        _ => match container(engine, name, args.size) {
+            Err(error) if error.kind() == ErrorKind::NotFound => image(engine, name).map_err(|other| {
+                if other.kind() == ErrorKind::NotFound {
+                    engine::Error::NotFound { what: "object", name: name.to_owned() }
+                } else {
+                    other
+                }
+            }),
+            other => other,
+        },
+    })
+}
+
+/// `davit container inspect`
+pub(crate) fn containers(engine: &Engine, args: &ContainerInspectArgs) -> Outcome {
+    print(&args.format, &args.containers, |name| container(engine, name, args.size))
+}
+
+/// `davit image inspect`
+pub(crate) fn images(engine: &Engine, args: &ImageInspectArgs) -> Outcome {
+    print(&args.format, &args.images, |name| image(engine, name))
+}
+
+fn container(engine: &Engine, name: &str, size: bool) -> Result<Value, engine::Error> {
+    let report = engine.containers().inspect(name, size)?;
+    Ok(serde_json::to_value(report).expect("reports are plain data"))
+}
+
+fn image(engine: &Engine, name: &str) -> Result<Value, engine::Error> {
+    let report = engine.images().inspect(name)?;
+    Ok(serde_json::to_value(report).expect("reports are plain data"))
+}
+
+/// Prints what was found, and says what was not; the exit code is 125 if anything is missing.
+fn print(format: &str, names: &[String], get: impl Fn(&str) -> Result<Value, engine::Error>) -> Outcome {
+    let mut found = Vec::new();
+    let mut code = 0;
+    let mut failures = Vec::new();
+    for name in names {
+        match get(name) {
+            Ok(value) => found.push(value),
+            Err(error) => {
+                code = FAILED;
+                failures.push(Failure::from(error));
+            }
+        }
+    }
+    if format == "json" {
+        output::line(&json::pretty(&found).map_err(template::Error::from)?);
+    } else {
+        let template = template::compile(format)?;
+        for value in &found {
+            output::line(&template::render(&template, &template::value(value))?);
+        }
+    }
+    for failure in failures {
+        failure.print();
+    }
+    Ok(code)
+}

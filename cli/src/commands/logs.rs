@@ -1,0 +1,61 @@
+//! `logs`.
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use engine::Engine;
+use engine::containers::{LogLine, LogsRequest};
+
+use crate::args::LogsArgs;
+use crate::error::{FAILED, Failure, Outcome};
+
+/// `davit logs`: what went to standard error goes there again.
+pub(crate) fn logs(engine: &Engine, args: LogsArgs) -> Outcome {
+    let several = args.containers.len() > 1;
+    let failed = Mutex::new(0);
+    // Several containers are followed at the same time.
+    std::thread::scope(|scope| {
+        for name in &args.containers {
+            let request = LogsRequest {
+                container: name.clone(),
+                follow: args.follow,
+                tail: args.tail.and_then(|tail| usize::try_from(tail).ok()),
+                since: args.since.clone(),
+                until: args.until.clone(),
+            };
+            let (args, failed) = (&args, &failed);
+            let work = move || {
+                let prefix = if args.names || several { format!("{name} ") } else { String::new() };
+                let result =
+                    engine.containers().logs(&request, &mut |line| print(&prefix, args.timestamps, &line));
+                if let Err(error) = result {
+                    Failure::from(error).print();
+                    *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = FAILED;
+                }
+            };
+            if args.follow && several {
+                scope.spawn(work);
+            } else {
+                work();
+            }
+        }
+    });
+    Ok(*failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+/// Writes a line; false when nobody reads any more.
+fn print(prefix: &str, timestamps: bool, line: &LogLine) -> bool {
+    let mut bytes = Vec::with_capacity(prefix.len() + line.time.len() + 1 + line.bytes.len());
+    bytes.extend_from_slice(prefix.as_bytes());
+    if timestamps {
+        bytes.extend_from_slice(line.time.as_bytes());
+        bytes.push(b' ');
+    }
+    bytes.extend_from_slice(&line.bytes);
+    if line.stderr {
+        std::io::stderr().lock().write_all(&bytes).is_ok()
+    } else {
+        let mut out = std::io::stdout().lock();
+        out.write_all(&bytes).and_then(|()| out.flush()).is_ok()
+    }
+}

@@ -1,0 +1,128 @@
+//! The commands: from arguments to requests, from reports to output. One file a group of verbs.
+
+mod build;
+mod containers;
+mod create;
+mod exec;
+mod images;
+mod inspect;
+mod lists;
+mod logs;
+mod prune;
+mod registry;
+mod system;
+
+use engine::entry::{self, Needs};
+use engine::{Engine, EngineOptions};
+
+use crate::args::{ContainerCommand, DavitCommand, ImageCommand, SystemCommand};
+use crate::error::{Failure, Outcome};
+use crate::output;
+
+/// Enters the namespaces that the command needs and opens the engine.
+fn open(options: EngineOptions, needs: Needs) -> Result<Engine, Failure> {
+    let entered = entry::enter(needs)?;
+    for warning in entered.warnings() {
+        output::note(&format!("Warning: {warning}"));
+    }
+    Ok(Engine::open(options, entered)?)
+}
+
+fn store(options: EngineOptions) -> Result<Engine, Failure> {
+    open(options, Needs::Store)
+}
+
+fn launch(options: EngineOptions) -> Result<Engine, Failure> {
+    open(options, Needs::Launch)
+}
+
+/// Carries a command out.
+pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome {
+    match command {
+        DavitCommand::Attach(args) => exec::attach(&store(options)?, args),
+        DavitCommand::Build(args) => build::build(&launch(options)?, args),
+        DavitCommand::Completion(args) => system::completion(args),
+        DavitCommand::Container(command) => container(command, options),
+        DavitCommand::Create(args) => create::create(&store(options)?, args),
+        DavitCommand::Exec(args) => exec::exec(&launch(options)?, args),
+        DavitCommand::History(args) => lists::history(&store(options)?, &args),
+        DavitCommand::Image(command) => image(command, options),
+        DavitCommand::Images(args) => lists::images(&store(options)?, args),
+        DavitCommand::Import(args) => images::import(&store(options)?, args),
+        DavitCommand::Info(args) => system::info(&store(options)?, &args),
+        DavitCommand::Inspect(args) => inspect::inspect(&store(options)?, &args),
+        DavitCommand::Kill(args) => containers::kill(&store(options)?, args),
+        DavitCommand::Load(args) => images::load(&store(options)?, args),
+        DavitCommand::Login(args) => registry::login(options, args),
+        DavitCommand::Logout(args) => registry::logout(options, args),
+        DavitCommand::Logs(args) => logs::logs(&store(options)?, args),
+        DavitCommand::ManPages(args) => system::man_pages(&args),
+        DavitCommand::Pause(args) => containers::pause(&store(options)?, args),
+        DavitCommand::Ps(args) => lists::ps(&store(options)?, args),
+        DavitCommand::Pull(args) => registry::pull(&store(options)?, args),
+        DavitCommand::Push(args) => registry::push(&store(options)?, args),
+        DavitCommand::Rename(args) => containers::rename(&store(options)?, &args),
+        DavitCommand::Restart(args) => containers::restart(&launch(options)?, args),
+        DavitCommand::Rm(args) => containers::rm(&store(options)?, args),
+        DavitCommand::Rmi(args) => images::rmi(&store(options)?, args),
+        DavitCommand::Run(args) => create::run(&launch(options)?, args),
+        DavitCommand::Save(args) => images::save(&store(options)?, args),
+        DavitCommand::Start(args) => containers::start(&launch(options)?, args),
+        DavitCommand::Stop(args) => containers::stop(&store(options)?, args),
+        DavitCommand::System(command) => match command {
+            SystemCommand::Info(args) => system::info(&store(options)?, &args),
+            SystemCommand::Prune(args) => prune::system(&store(options)?, args),
+            SystemCommand::Check(_) => system::check(&store(options)?),
+        },
+        DavitCommand::Tag(args) => images::tag(&store(options)?, &args),
+        DavitCommand::Unpause(args) => containers::unpause(&store(options)?, args),
+        DavitCommand::Untag(args) => images::untag(&store(options)?, &args),
+        DavitCommand::Version(args) => system::version(&args),
+        DavitCommand::Wait(args) => containers::wait(&store(options)?, &args),
+    }
+}
+
+fn container(command: ContainerCommand, options: EngineOptions) -> Outcome {
+    match command {
+        ContainerCommand::Attach(args) => dispatch(DavitCommand::Attach(args), options),
+        ContainerCommand::Cleanup(args) => containers::cleanup(&store(options)?, &args),
+        ContainerCommand::Create(args) => dispatch(DavitCommand::Create(args), options),
+        ContainerCommand::Exec(args) => dispatch(DavitCommand::Exec(args), options),
+        ContainerCommand::Exists(args) => {
+            Ok(u8::from(!store(options)?.containers().exists(&args.container)?))
+        }
+        ContainerCommand::Inspect(args) => inspect::containers(&store(options)?, &args),
+        ContainerCommand::Kill(args) => dispatch(DavitCommand::Kill(args), options),
+        ContainerCommand::List(args) => dispatch(DavitCommand::Ps(args), options),
+        ContainerCommand::Logs(args) => dispatch(DavitCommand::Logs(args), options),
+        ContainerCommand::Pause(args) => dispatch(DavitCommand::Pause(args), options),
+        ContainerCommand::Prune(args) => prune::containers(&store(options)?, args),
+        ContainerCommand::Rename(args) => dispatch(DavitCommand::Rename(args), options),
+        ContainerCommand::Restart(args) => dispatch(DavitCommand::Restart(args), options),
+        ContainerCommand::Rm(args) => dispatch(DavitCommand::Rm(args), options),
+        ContainerCommand::Run(args) => dispatch(DavitCommand::Run(args), options),
+        ContainerCommand::Start(args) => dispatch(DavitCommand::Start(args), options),
+        ContainerCommand::Stop(args) => dispatch(DavitCommand::Stop(args), options),
+        ContainerCommand::Unpause(args) => dispatch(DavitCommand::Unpause(args), options),
+        ContainerCommand::Wait(args) => dispatch(DavitCommand::Wait(args), options),
+    }
+}
+
+fn image(command: ImageCommand, options: EngineOptions) -> Outcome {
+    match command {
+        ImageCommand::Build(args) => dispatch(DavitCommand::Build(args), options),
+        ImageCommand::Exists(args) => Ok(u8::from(!store(options)?.images().exists(&args.image)?)),
+        ImageCommand::History(args) => dispatch(DavitCommand::History(args), options),
+        ImageCommand::Import(args) => dispatch(DavitCommand::Import(args), options),
+        ImageCommand::Inspect(args) => inspect::images(&store(options)?, &args),
+        ImageCommand::List(args) => dispatch(DavitCommand::Images(args), options),
+        ImageCommand::Load(args) => dispatch(DavitCommand::Load(args), options),
+        ImageCommand::Prune(args) => prune::images(&store(options)?, args),
+        ImageCommand::Pull(args) => dispatch(DavitCommand::Pull(args), options),
+        ImageCommand::Push(args) => dispatch(DavitCommand::Push(args), options),
+        ImageCommand::Rm(args) => dispatch(DavitCommand::Rmi(args), options),
+        ImageCommand::Save(args) => dispatch(DavitCommand::Save(args), options),
+        ImageCommand::Tag(args) => dispatch(DavitCommand::Tag(args), options),
+        ImageCommand::Untag(args) => dispatch(DavitCommand::Untag(args), options),
+    }
+}
