@@ -1,0 +1,1 @@
+//! Owned by the layer half of the crate.
