@@ -1,12 +1,27 @@
 //! The blocking distribution client.
+//!
+//! One [`Client`] serves all registries. Per registry and kind of security it keeps one connection: the scheme and
+//! the challenge found by one ping, pooled sockets, and tokens by scope. Every body is bounded, every wait has a
+//! deadline ([`ClientOptions::read_timeout`]), and what may pass is tried again ([`RetryPolicy`]).
 
-use crate::auth::{Credentials, Keychain};
+mod blob;
+mod connection;
+mod manifest;
+mod response;
+mod retry;
+mod tls;
+mod token;
+mod upload;
+
+use crate::auth::{Credentials, FixedKeychain, Keychain};
 use crate::config::Registries;
 use crate::{Reference, Result};
+use connection::{Connection, Payload, Request};
 use oci::{Descriptor, Digest, ManifestOrIndex, Raw};
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often and how soon a request is sent again.
@@ -97,88 +112,204 @@ impl Default for ClientOptions {
 /// A client for all registries; connections, challenges and tokens are shared between its clones and threads.
 #[derive(Debug, Clone)]
 pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     options: Arc<ClientOptions>,
+    /// By API host and whether TLS is unverified.
+    connections: Mutex<HashMap<(String, bool), Arc<Connection>>>,
+    warnings: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// A name and the connection that serves it.
+struct Target<'a> {
+    reference: &'a Reference,
+    connection: &'a Connection,
+}
+
+struct OwnedTarget {
+    reference: Reference,
+    connection: Arc<Connection>,
+}
+
+impl OwnedTarget {
+    fn borrow(&self) -> Target<'_> {
+        Target { reference: &self.reference, connection: &self.connection }
+    }
+}
+
+impl Target<'_> {
+    fn pull(&self) -> String {
+        self.reference.scope("pull")
+    }
+
+    fn push(&self) -> String {
+        self.reference.scope("pull,push")
+    }
+
+    fn send(
+        &self,
+        scopes: &[String],
+        request: &Request,
+        payload: &mut Payload<'_>,
+    ) -> Result<response::Response> {
+        self.connection.send(self.reference, scopes, request, payload)
+    }
 }
 
 impl Client {
     /// A client; nothing is read or connected yet.
     pub fn new(options: ClientOptions) -> Self {
-        Self { options: Arc::new(options) }
+        Self {
+            inner: Arc::new(Inner {
+                options: Arc::new(options),
+                connections: Mutex::default(),
+                warnings: Arc::default(),
+            }),
+        }
     }
 
     /// The settings.
     pub fn options(&self) -> &ClientOptions {
-        &self.options
+        &self.inner.options
     }
 
-    /// Reads the manifest or index of a name; its digest is checked where the name has one.
-    pub fn manifest(&self, _reference: &Reference) -> Result<Raw<ManifestOrIndex>> {
-        todo!()
+    fn insecure(&self, reference: &Reference) -> bool {
+        match self.inner.options.tls_verify {
+            Some(verify) => !verify,
+            None => self.inner.options.registries.is_insecure(reference),
+        }
+    }
+
+    fn target(&self, reference: &Reference, insecure: bool) -> OwnedTarget {
+        let mut connections = self.inner.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = connections
+            .entry((reference.api_host().to_owned(), insecure))
+            .or_insert_with(|| {
+                let keychain = self.inner.options.keychain.clone();
+                Arc::new(Connection::new(
+                    reference,
+                    insecure,
+                    &self.inner.options,
+                    keychain,
+                    &self.inner.warnings,
+                ))
+            })
+            .clone();
+        OwnedTarget { reference: reference.clone(), connection }
+    }
+
+    fn default_target(&self, reference: &Reference) -> OwnedTarget {
+        self.target(reference, self.insecure(reference))
+    }
+
+    /// For mirrors, whose security stands with the mirror.
+    fn endpoint_target(&self, reference: &Reference, insecure: bool) -> OwnedTarget {
+        self.target(reference, self.inner.options.tls_verify.map_or(insecure, |verify| !verify))
+    }
+
+    pub(crate) fn endpoint_manifest(
+        &self,
+        reference: &Reference,
+        insecure: bool,
+    ) -> Result<Raw<ManifestOrIndex>> {
+        self.endpoint_target(reference, insecure).borrow().manifest()
+    }
+
+    pub(crate) fn endpoint_blob(
+        &self,
+        reference: &Reference,
+        insecure: bool,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>> {
+        let target = self.endpoint_target(reference, insecure);
+        Ok(Box::new(blob::BlobReader::open(target, descriptor, offset)?))
+    }
+
+    /// Reads the manifest or index of a name; its digest is checked where the name has one. Mirrors are not asked:
+    /// that is what [`RemoteSource`](crate::transport::RemoteSource) does.
+    pub fn manifest(&self, reference: &Reference) -> Result<Raw<ManifestOrIndex>> {
+        self.default_target(reference).borrow().manifest()
     }
 
     /// Asks for the descriptor of a manifest without reading it; `None` if it does not exist.
-    pub fn head_manifest(&self, _reference: &Reference) -> Result<Option<Descriptor>> {
-        todo!()
+    pub fn head_manifest(&self, reference: &Reference) -> Result<Option<Descriptor>> {
+        self.default_target(reference).borrow().head_manifest()
     }
 
     /// Opens a blob at an offset. The reader resumes broken connections by range, and fails if the size is wrong;
     /// the digest is not checked.
     pub fn blob(
         &self,
-        _reference: &Reference,
-        _descriptor: &Descriptor,
-        _offset: u64,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        offset: u64,
     ) -> Result<Box<dyn Read + Send>> {
-        todo!()
+        let target = self.default_target(reference);
+        Ok(Box::new(blob::BlobReader::open(target, descriptor, offset)?))
     }
 
-    /// Whether the repository has a blob.
-    pub fn has_blob(&self, _reference: &Reference, _digest: &Digest) -> Result<bool> {
-        todo!()
+    /// Whether the repository has a blob. Asked with the right to push, since pushes alone need to know.
+    pub fn has_blob(&self, reference: &Reference, digest: &Digest) -> Result<bool> {
+        let target = self.default_target(reference);
+        let target = target.borrow();
+        target.has_blob(digest, target.push())
     }
 
     /// Uploads a blob. `open` gives its content from the beginning, again for each attempt.
     pub fn upload_blob<'a>(
         &self,
-        _reference: &Reference,
-        _descriptor: &Descriptor,
-        _open: &dyn Fn() -> Result<Box<dyn Read + Send + 'a>>,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        open: &dyn Fn() -> Result<Box<dyn Read + Send + 'a>>,
     ) -> Result<()> {
-        todo!()
+        self.default_target(reference).borrow().upload_blob(descriptor, open)
     }
 
     /// Takes a blob from another repository of the same registry; false where the registry does not do it.
-    pub fn mount_blob(&self, _to: &Reference, _from: &Reference, _digest: &Digest) -> Result<bool> {
-        todo!()
+    pub fn mount_blob(&self, to: &Reference, from: &Reference, digest: &Digest) -> Result<bool> {
+        if to.registry() != from.registry() || to.repository() == from.repository() {
+            return Ok(false);
+        }
+        self.default_target(to).borrow().mount_blob(from, digest)
     }
 
-    /// Stores a manifest or index under the name's tag, or its digest.
-    pub fn put_manifest(&self, _reference: &Reference, _raw: &Raw<ManifestOrIndex>) -> Result<()> {
-        todo!()
+    /// Stores a manifest or index under the name's digest, else its tag, else `latest`.
+    pub fn put_manifest(&self, reference: &Reference, raw: &Raw<ManifestOrIndex>) -> Result<()> {
+        self.default_target(reference).borrow().put_manifest(raw)
     }
 
     /// Lists the tags of a repository.
-    pub fn tags(&self, _reference: &Reference) -> Result<Vec<String>> {
-        todo!()
+    pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
+        self.default_target(reference).borrow().tags()
     }
 
     /// Deletes the manifest that the name's tag or digest leads to.
-    pub fn delete_manifest(&self, _reference: &Reference) -> Result<()> {
-        todo!()
+    pub fn delete_manifest(&self, reference: &Reference) -> Result<()> {
+        self.default_target(reference).borrow().delete_manifest()
     }
 
     /// Deletes a blob.
-    pub fn delete_blob(&self, _reference: &Reference, _digest: &Digest) -> Result<()> {
-        todo!()
+    pub fn delete_blob(&self, reference: &Reference, digest: &Digest) -> Result<()> {
+        self.default_target(reference).borrow().delete_blob(digest)
     }
 
-    /// Checks credentials with a registry, as `login` does.
-    pub fn check_login(&self, _registry: &str, _credentials: &Credentials) -> Result<()> {
-        todo!()
+    /// Checks credentials with a registry (host and port), as `login` does. The keychain is not asked.
+    pub fn check_login(&self, registry: &str, credentials: &Credentials) -> Result<()> {
+        // the repository's name is needed for nothing: the check asks for no scope
+        let reference = Reference::parse(&format!("{registry}/login"))?;
+        let keychain = Arc::new(FixedKeychain(credentials.clone()));
+        let insecure = self.insecure(&reference);
+        let options = &self.inner.options;
+        Connection::new(&reference, insecure, options, keychain, &self.inner.warnings).check(&reference)
     }
 
     /// Takes the texts of `Warning` headers seen since the last call, each once.
     pub fn take_warnings(&self) -> Vec<String> {
-        todo!()
+        let mut warnings = self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *warnings).into_iter().collect()
     }
 }

@@ -8,9 +8,19 @@ use oci::{Descriptor, Digester, ManifestOrIndex, Raw};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub mod dir;
+pub mod docker_archive;
+pub mod oci_archive;
+pub mod oci_layout;
 pub mod remote;
+mod tar_file;
 
+pub use dir::{DirDestination, DirSource};
+pub use docker_archive::{DockerArchive, DockerArchiveDestination, DockerArchiveSource, DockerArchiveWriter};
+pub use oci_archive::{OciArchiveDestination, OciArchiveWriter};
+pub use oci_layout::{ArchivedImage, Layout, LayoutDestination, LayoutSource, Selector};
 pub use remote::{RemoteDestination, RemoteSource};
+pub use tar_file::{ArchiveKind, TarFile};
 
 /// Which manifest of a source.
 #[derive(Debug, Clone, Copy)]

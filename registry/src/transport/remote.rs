@@ -2,21 +2,62 @@
 
 use super::{Blob, Destination, Placement, Source, Which};
 use crate::client::Client;
-use crate::{Reference, Result};
+use crate::config::Endpoint;
+use crate::{Error, Reference, Result};
 use oci::{Descriptor, ManifestOrIndex, Raw};
 use std::io::Read;
+use std::sync::OnceLock;
 
 /// An image in a registry, or in one of its mirrors.
 #[derive(Debug)]
 pub struct RemoteSource {
     client: Client,
     reference: Reference,
+    endpoints: Vec<Endpoint>,
+    /// The endpoint that gave the manifest: its blobs are asked for there first.
+    chosen: OnceLock<usize>,
 }
 
 impl RemoteSource {
-    /// The image of a name. Mirrors of the configuration are tried first.
+    /// The image of a name. Mirrors of the configuration are tried first; a blocked registry is an error.
     pub fn new(client: &Client, reference: &Reference) -> Result<Self> {
-        Ok(Self { client: client.clone(), reference: reference.clone() })
+        let endpoints = client.options().registries.endpoints(reference)?;
+        Ok(Self { client: client.clone(), reference: reference.clone(), endpoints, chosen: OnceLock::new() })
+    }
+
+    /// The name.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Asks the endpoints in order, the chosen one first.
+    fn first<T>(&self, ask: impl Fn(&Endpoint) -> Result<T>) -> Result<(usize, T)> {
+        let chosen = self.chosen.get().copied();
+        let order = chosen.into_iter().chain((0..self.endpoints.len()).filter(|at| Some(*at) != chosen));
+        let mut failures = Vec::new();
+        let mut last = None;
+        for at in order {
+            let endpoint = &self.endpoints[at];
+            match ask(endpoint) {
+                Ok(value) => return Ok((at, value)),
+                Err(error) => {
+                    if let Some((name, error)) = last.replace((endpoint.reference.name(), error)) {
+                        failures.push(format!("{name}: {}", Error::full_text(&error)));
+                    }
+                }
+            }
+        }
+        match last {
+            Some((_, error)) if failures.is_empty() => Err(error),
+            Some((_, error)) => Err(Error::AllSources {
+                reference: self.reference.to_string(),
+                failures,
+                source: Box::new(error),
+            }),
+            None => {
+                Err(Error::NotFound { what: "a place to pull from".into(), place: self.reference.name() })
+            }
+        }
     }
 }
 
@@ -25,13 +66,28 @@ impl Source for RemoteSource {
         self.reference.to_string()
     }
 
-    fn manifest(&self, _which: Which<'_>) -> Result<Raw<ManifestOrIndex>> {
-        let _ = &self.client;
-        todo!()
+    fn manifest(&self, which: Which<'_>) -> Result<Raw<ManifestOrIndex>> {
+        let (at, raw) = self.first(|endpoint| match which {
+            Which::Root => self.client.endpoint_manifest(&endpoint.reference, endpoint.insecure),
+            Which::Entry(descriptor) => {
+                let reference = endpoint.reference.with_digest(descriptor.digest.clone());
+                self.client.endpoint_manifest(&reference, endpoint.insecure)
+            }
+        })?;
+        // the first answer decides; another thread's equal choice does no harm
+        let _ = self.chosen.set(at);
+        Ok(raw)
     }
 
-    fn blob(&self, _descriptor: &Descriptor, _offset: u64) -> Result<Box<dyn Read + Send + '_>> {
-        todo!()
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        let (_, reader) = self.first(|endpoint| {
+            self.client.endpoint_blob(&endpoint.reference, endpoint.insecure, descriptor, offset)
+        })?;
+        Ok(reader)
+    }
+
+    fn repository(&self) -> Option<&Reference> {
+        Some(&self.reference)
     }
 }
 
@@ -54,16 +110,31 @@ impl Destination for RemoteDestination {
         self.reference.to_string()
     }
 
-    fn has_blob(&self, _descriptor: &Descriptor) -> Result<bool> {
-        let _ = &self.client;
-        todo!()
+    fn has_blob(&self, descriptor: &Descriptor) -> Result<bool> {
+        self.client.has_blob(&self.reference, &descriptor.digest)
     }
 
-    fn put_blob(&self, _blob: &Blob<'_>) -> Result<()> {
-        todo!()
+    fn mount_blob(&self, descriptor: &Descriptor, from: &Reference) -> Result<bool> {
+        self.client.mount_blob(&self.reference, from, &descriptor.digest)
     }
 
-    fn put_manifest(&self, _raw: &Raw<ManifestOrIndex>, _placement: Placement) -> Result<()> {
-        todo!()
+    fn put_blob(&self, blob: &Blob<'_>) -> Result<()> {
+        self.client.upload_blob(&self.reference, blob.descriptor(), &|| {
+            let verified: Box<dyn Read + Send + '_> = Box::new(blob.verified()?);
+            Ok(verified)
+        })
+    }
+
+    fn put_manifest(&self, raw: &Raw<ManifestOrIndex>, placement: Placement) -> Result<()> {
+        match placement {
+            Placement::Root => self.client.put_manifest(&self.reference, raw),
+            Placement::Entry => {
+                self.client.put_manifest(&self.reference.with_digest(raw.digest().clone()), raw)
+            }
+        }
+    }
+
+    fn skips_foreign_layers(&self) -> bool {
+        true
     }
 }
