@@ -69,7 +69,62 @@ fn command_path(words: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Write;
+
     use super::*;
+
+    /// `docs/coverage.md`, from the table of what is known and the commands as they are.
+    fn coverage() -> String {
+        let tree = super::super::command();
+        let mut commands = Vec::new();
+        let mut flags: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for [command, long, _] in lines() {
+            let path = if command == "davit" { "" } else { command };
+            let found =
+                path.split_whitespace().try_fold(&tree, |command, name| command.find_subcommand(name));
+            match (found, long) {
+                (None, "-") => commands.push(command),
+                (Some(found), name) if name != "-" => {
+                    let name = name.trim_start_matches("--");
+                    let has = found.get_arguments().any(|arg| {
+                        arg.get_long() == Some(name)
+                            || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+                    });
+                    if !has {
+                        flags.entry(command).or_default().push(name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut text = "# Coverage\n\nWhat Podman 5.8 and Docker 28 have and davit refuses by name, because it is not built \
+                        yet. This page is\nwritten by a test of the command line (`DAVIT_WRITE_DOCS=1 cargo test -p davit`).\n\n## Commands\n\n"
+            .to_owned();
+        for command in commands {
+            writeln!(text, "- `davit {command}`").unwrap();
+        }
+        text.push_str("\n## Flags\n\n");
+        for (command, names) in flags {
+            let name = if command == "davit" { "davit".to_owned() } else { format!("davit {command}") };
+            let names: Vec<String> = names.into_iter().map(|name| format!("`--{name}`")).collect();
+            writeln!(text, "- `{name}`: {}", names.join(" ")).unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn the_coverage_page_is_true() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/coverage.md");
+        let text = coverage();
+        if std::env::var_os("DAVIT_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap_or_default() == text,
+            "docs/coverage.md is out of date: DAVIT_WRITE_DOCS=1 cargo test -p davit writes it"
+        );
+    }
 
     fn explained(words: &[&str]) -> Option<String> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
