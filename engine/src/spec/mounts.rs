@@ -1,0 +1,193 @@
+//! The mounts of a container: the defaults, the engine's files, and the user's over both.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Mount, MountBuilder};
+
+use super::{Host, NamespaceSource, SpecOptions, built, resources};
+use crate::options::{self, MountKind};
+use crate::{Error, Result};
+
+/// Podman's default size of /dev/shm, bytes.
+const SHM_BYTES: u64 = 64_000 * 1024;
+
+/// All mounts, by depth of their destination, so that none covers another that lies below it.
+pub(super) fn all(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
+    let user = by_user(options)?;
+    let mut mounts = defaults(options, host)?;
+    mounts.extend(scratch(options, &user)?);
+    for (source, destination) in &options.files {
+        mounts.push(mount(destination, "bind", &source.to_string_lossy(), &["bind", "rprivate"])?);
+    }
+    if host.in_user_namespace {
+        mounts.extend(device_binds(options, host)?);
+    }
+    // The user's word replaces ours, and a replaced /dev takes what we mount below it along.
+    mounts.retain(|mount| {
+        !user.contains_key(mount.destination())
+            && !(user.contains_key(Path::new("/dev")) && mount.destination().starts_with("/dev"))
+    });
+    mounts.extend(user.into_values());
+    mounts.sort_by_key(|mount| mount.destination().components().count());
+    Ok(mounts)
+}
+
+fn mount(destination: impl AsRef<Path>, typ: &str, source: &str, options: &[&str]) -> Result<Mount> {
+    let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+    let builder = MountBuilder::default().destination(destination.as_ref()).typ(typ).source(source);
+    built(builder.options(options).build())
+}
+
+/// Observed in Podman 5.8.6.
+fn defaults(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
+    let writable = options.privileged;
+    let read_only_dev = options.read_only && !options.read_only_tmpfs;
+    let mut mounts = Vec::new();
+
+    mounts.push(mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?);
+
+    let mut dev = vec!["nosuid", "strictatime", "mode=755", "size=65536k"];
+    if read_only_dev {
+        dev.push("ro");
+    }
+    mounts.push(mount("/dev", "tmpfs", "tmpfs", &dev)?);
+
+    let access = if writable { "rw" } else { "ro" };
+    // sysfs belongs to the network namespace: who does not own that one may only bind what is there.
+    let foreign_network = options.namespaces.network != NamespaceSource::New;
+    let has_user_namespace = host.in_user_namespace || options.namespaces.user.is_some();
+    if has_user_namespace && foreign_network {
+        let sys = ["rbind", "rprivate", "nosuid", "noexec", "nodev", access];
+        mounts.push(mount("/sys", "bind", "/sys", &sys)?);
+    } else {
+        mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
+    }
+
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    let tty_group = match &options.namespaces.user {
+        Some(user) => user.gid_mappings.iter().any(|map| {
+            (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5)
+        }),
+        None => host.tty_group_mapped,
+    };
+    if tty_group {
+        pts.push("gid=5");
+    }
+    mounts.push(mount("/dev/pts", "devpts", "devpts", &pts)?);
+
+    match options.namespaces.ipc {
+        NamespaceSource::New => {
+            mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
+        }
+        // The message queues are those of the namespace; of the host's one the mount is there already.
+        NamespaceSource::Host => {
+            let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+            mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options)?);
+        }
+        NamespaceSource::Path(_) => {
+            mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
+        }
+    }
+    mounts.push(shared_memory(options, read_only_dev)?);
+
+    let group = ["rprivate", "nosuid", "noexec", "nodev", "relatime", access];
+    if host.no_cgroup.is_none() {
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &group)?);
+    }
+    Ok(mounts)
+}
+
+fn shared_memory(options: &SpecOptions, read_only: bool) -> Result<Mount> {
+    let host_shm = PathBuf::from("/dev/shm");
+    let shared = match (&options.shm_path, &options.namespaces.ipc) {
+        (Some(path), _) => Some(path),
+        (None, NamespaceSource::Host) => Some(&host_shm),
+        (None, _) => None,
+    };
+    let access = if read_only { "ro" } else { "rw" };
+    match shared {
+        Some(path) => {
+            let binding = ["bind", "rprivate", "nosuid", "noexec", "nodev", access];
+            mount("/dev/shm", "bind", &path.to_string_lossy(), &binding)
+        }
+        None => {
+            let size = format!("size={}", options.shm_size_bytes.unwrap_or(SHM_BYTES));
+            mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size, access])
+        }
+    }
+}
+
+/// With a read-only root file system: what programs expect to be able to write to.
+fn scratch(options: &SpecOptions, user: &BTreeMap<PathBuf, Mount>) -> Result<Vec<Mount>> {
+    if !options.read_only || !options.read_only_tmpfs {
+        return Ok(Vec::new());
+    }
+    ["/run", "/tmp", "/var/tmp"]
+        .into_iter()
+        .filter(|path| !user.contains_key(Path::new(path)))
+        .map(|path| mount(path, "tmpfs", "tmpfs", &["rw", "rprivate", "nosuid", "nodev", "tmpcopyup"]))
+        .collect()
+}
+
+/// In a user namespace no node can be made, so the host's are bound: where the user asked, or all with --privileged.
+fn device_binds(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    let mut add = |source: &Path, destination: &Path, access: &str| -> Result<()> {
+        let bind = ["bind", "rprivate", "nosuid", "noexec", access];
+        mounts.retain(|known| known.destination() != destination);
+        mounts.push(mount(destination, "bind", &source.to_string_lossy(), &bind)?);
+        Ok(())
+    };
+    if options.privileged {
+        let all = runtime::devices::all_of_host()
+            .map_err(|error| Error::invalid("devices of the host", error.to_string()))?;
+        for node in all {
+            add(node.path(), node.path(), "rw")?;
+        }
+    }
+    debug_assert!(host.in_user_namespace, "elsewhere nodes are made");
+    // Asked again only to fail for what is no device, as where nodes are made.
+    resources::asked(options)?;
+    for device in &options.devices {
+        let access = if device.permissions.contains('w') { "rw" } else { "ro" };
+        add(&device.source, &device.destination, access)?;
+    }
+    Ok(mounts)
+}
+
+/// The user's mounts by destination.
+fn by_user(options: &SpecOptions) -> Result<BTreeMap<PathBuf, Mount>> {
+    let mut mounts = BTreeMap::new();
+    for asked in &options.mounts {
+        let destination = asked.destination.clone();
+        let taken = mounts.insert(destination.clone(), to_spec(asked)?);
+        if taken.is_some() {
+            return Err(Error::invalid(destination.to_string_lossy(), "duplicate mount destination"));
+        }
+    }
+    Ok(mounts)
+}
+
+fn to_spec(asked: &options::Mount) -> Result<Mount> {
+    let mut words: Vec<&str> = asked.options.iter().map(String::as_str).collect();
+    if words.contains(&"ro") && words.contains(&"rw") {
+        let what = format!("mount {}", asked.destination.display());
+        return Err(Error::invalid(what, "it can be read-only or writable, not both"));
+    }
+    let has = |words: &[&str], names: &[&str]| words.iter().any(|word| names.contains(word));
+    match &asked.kind {
+        MountKind::Bind { source } => {
+            if !has(&words, &["ro", "rw"]) {
+                words.insert(0, "rw");
+            }
+            mount(&asked.destination, "bind", &source.to_string_lossy(), &words)
+        }
+        MountKind::Tmpfs => {
+            if !has(&words, &["rprivate", "private", "shared", "rshared", "slave", "rslave"]) {
+                words.push("rprivate");
+            }
+            mount(&asked.destination, "tmpfs", "tmpfs", &words)
+        }
+    }
+}
