@@ -67,7 +67,9 @@ mod tests {
     #[test]
     fn other_formats_are_known_by_their_first_bytes() {
         let mut bz = Vec::new();
-        bzip2::read::BzEncoder::new(&b"some text"[..], bzip2::Compression::fast()).read_to_end(&mut bz).unwrap();
+        bzip2::read::BzEncoder::new(&b"some text"[..], bzip2::Compression::fast())
+            .read_to_end(&mut bz)
+            .unwrap();
         let (format, mut reader) = decoder(&bz[..]).unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();

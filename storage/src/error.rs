@@ -16,6 +16,9 @@ pub enum Error {
     /// A mount failed.
     #[error(transparent)]
     Mount(#[from] sys::mount::Error),
+    /// A layer cannot be received, unpacked, compared or written.
+    #[error(transparent)]
+    Layer(#[from] crate::ingest::LayerError),
     /// A record cannot be understood.
     #[error("read record {}", path.display())]
     MalformedRecord {
@@ -139,6 +142,14 @@ pub enum Error {
         root: PathBuf,
         /// What the last candidate said.
         reason: String,
+    },
+    /// A store with snapshots is to be opened with another driver.
+    #[error("store {} has snapshots of the driver {driver}", root.display())]
+    DriverInUse {
+        /// The store.
+        root: PathBuf,
+        /// Its driver.
+        driver: String,
     },
     /// Random bytes could not be had.
     #[error("get random bytes: {reason}")]

@@ -1,1 +1,110 @@
-//! Owned by the layer half of the crate.
+//! What a snapshot changes, as a layer's stream.
+//!
+//! With overlay the directory of a snapshot *is* its layer, and reading it alone gives the stream; other drivers
+//! keep whole trees, and a walk of both gives the difference. The stream is canonical (see [`crate::tar::write`]),
+//! so it need not be kept: it is made again whenever its bytes are wanted, and checked against the diffID.
+
+mod export;
+mod walk;
+
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use oci::{DiffId, Digester};
+
+pub use export::{export_layer, layer_blob};
+pub use walk::write_changes;
+
+use crate::error::Result;
+use crate::ingest::LayerError;
+use crate::ingest::pipe::pipe;
+use crate::snapshot::WhiteoutFormat;
+use crate::store::Store;
+use crate::tar::{self, TreeWriter, WriteOptions, Written};
+
+/// A layer's stream, measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff {
+    /// Digest of the plain stream.
+    pub diff_id: DiffId,
+    /// Length of the plain stream, in bytes.
+    pub tar_size: u64,
+    /// Sum of the sizes of the layer's files, in bytes.
+    pub content_size: u64,
+    /// Entries, deletions included; 0 = the snapshot changes nothing.
+    pub entries: u64,
+}
+
+/// Reads what the snapshot `name`, active or committed, changes and returns the digest of its stream. Nothing is
+/// written; reading and hashing overlap.
+pub fn diff_id_of(store: &Store, name: &str) -> Result<Diff> {
+    let (sink, mut source) = pipe();
+    let (written, diff_id) = std::thread::scope(|scope| {
+        let hashing = scope.spawn(move || {
+            let mut digester = Digester::new();
+            while let Some(chunk) = source.receive() {
+                digester.update(&chunk);
+                source.give_back(chunk);
+            }
+            DiffId(digester.finish())
+        });
+        let written = write_diff(store, name, sink);
+        let diff_id = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (written, diff_id)
+    });
+    let written = written?;
+    Ok(Diff {
+        diff_id,
+        tar_size: written.tar_size,
+        content_size: written.content_size,
+        entries: written.entries,
+    })
+}
+
+/// Writes the plain stream of what the snapshot `name` changes.
+pub fn write_diff(store: &Store, name: &str, sink: impl Write) -> Result<Written> {
+    let snapshots = store.snapshots();
+    let directory = sys::fs::open_dir(&snapshots.layer_directory(name)?)?;
+    let options = WriteOptions { layer: true, ..WriteOptions::default() };
+    let fail = |source| LayerError::Diff { snapshot: name.to_owned(), source };
+    let (_, written) = match snapshots.capabilities().whiteouts {
+        WhiteoutFormat::OverlayTrusted | WhiteoutFormat::OverlayUser => {
+            tar::write_tree(directory.as_fd(), &options, sink).map_err(fail)?
+        }
+        WhiteoutFormat::Applied => {
+            let info = snapshots.stat(name)?;
+            let parent = info.as_ref().and_then(|info| info.ancestors.first());
+            let lower = match parent {
+                Some(parent) => Some(sys::fs::open_dir(&snapshots.layer_directory(parent)?)?),
+                None => None,
+            };
+            changes(lower.as_ref().map(AsFd::as_fd), directory.as_fd(), &options, sink).map_err(fail)?
+        }
+    };
+    Ok(written)
+}
+
+fn changes<W: Write>(
+    lower: Option<BorrowedFd<'_>>,
+    upper: BorrowedFd<'_>,
+    options: &WriteOptions<'_>,
+    sink: W,
+) -> std::result::Result<(W, Written), tar::Error> {
+    match lower {
+        Some(lower) => write_changes(lower, upper, options, sink),
+        None => {
+            let mut writer = TreeWriter::new(sink, options);
+            writer.tree(upper)?;
+            writer.finish()
+        }
+    }
+}
+
+/// Brings the times of an active snapshot's files down to `seconds` since 1970 (`SOURCE_DATE_EPOCH`), so that the
+/// files and the layer agree. With a driver that keeps whole trees, those of the layers below are later ones too
+/// only if they were so before.
+pub fn clamp_mtimes(store: &Store, key: &str, seconds: i64) -> Result<()> {
+    let directory = sys::fs::open_dir(&store.snapshots().layer_directory(key)?)?;
+    walk::clamp(directory.as_fd(), seconds)
+        .map_err(|source| LayerError::Diff { snapshot: key.to_owned(), source }.into())
+}
