@@ -151,7 +151,7 @@ pub fn select(
         ManifestOrIndex::Manifest(_) => Ok(top.clone()),
         ManifestOrIndex::Index(index) => {
             let entry = index.select(platform).ok_or_else(|| Error::NoPlatform {
-                wanted: platform.clone(),
+                wanted: Box::new(platform.clone()),
                 place: source.describe(),
                 available: index.platforms(),
             })?;

@@ -180,7 +180,7 @@ pub enum Error {
     #[error("no image for {wanted} in {place}, which has {}", list(available))]
     NoPlatform {
         /// What was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// Where.
         place: String,
         /// What is there.

@@ -7,6 +7,7 @@
 //! - [`transport`]: [`Source`] and [`Destination`] and their forms: registry, OCI layout, OCI archive, Docker
 //!   archive, `dir`.
 //! - [`copy()`]: an image from any source to any destination; push, pull, save and load are this with other ends.
+//! - [`testing`]: a registry in this process, with faults on demand.
 //!
 //! The crate reads no environment and knows no home directory: paths and settings come from the caller.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod copy;
 mod error;
 mod files;
 pub mod reference;
+pub mod testing;
 pub mod transport;
 mod url;
 

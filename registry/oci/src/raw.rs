@@ -17,12 +17,23 @@ pub trait Document: Sized + Serialize {
 }
 
 /// A document, its bytes as received, their digest and media type. The bytes are never made again from the value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Raw<T> {
     bytes: Vec<u8>,
     value: T,
     digest: Digest,
     media_type: String,
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for Raw<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Raw")
+            .field("media_type", &self.media_type)
+            .field("digest", &self.digest)
+            .field("size", &self.bytes.len())
+            .field("value", &self.value)
+            .finish()
+    }
 }
 
 impl<T: Document> Raw<T> {

@@ -1,0 +1,10 @@
+//! Integration tests of the crate `registry`: against the registry in this process, Debian's real one, and peers.
+#![allow(clippy::unwrap_used)]
+
+mod archives;
+mod authentication;
+mod faults;
+mod fixture;
+mod peers;
+mod protocol;
+mod real;
