@@ -82,6 +82,18 @@ impl Diagnostic {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let mut title = level.primary_title(self.message.as_str());
+        if let Some(rule) = self.rule {
+            title = title.id(rule);
+        }
+        if self.span == Span::NOWHERE {
+            let mut group = Group::with_title(title);
+            if let Some(hint) = &self.hint {
+                group = group.element(Level::HELP.message(hint.as_str()));
+            }
+            return renderer.render(&[group]);
+        }
         let text = source.text();
         let start = floor_boundary(text, self.span.start);
         let mut end = ceil_boundary(text, self.span.end.max(self.span.start));
@@ -104,15 +116,10 @@ impl Diagnostic {
             .line_start(source.line(start))
             .fold(false)
             .annotation(annotation);
-        let mut title = level.primary_title(self.message.as_str());
-        if let Some(rule) = self.rule {
-            title = title.id(rule);
-        }
-        let mut group: Group<'_> = title.element(snippet);
+        let mut group = title.element(snippet);
         if let Some(hint) = &self.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
         }
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group])
     }
 }

@@ -3,13 +3,14 @@
 mod copy;
 mod run;
 
-pub use copy::{Copy, CopyFlags, CopySource, Permissions, parse_chmod};
+pub use copy::{Copy, CopyFlags, CopySource, Permissions, SymbolicClause, parse_chmod};
+pub(crate) use run::MOUNT_KEYS;
 pub use run::{
     CacheSharing, Command, Mount, MountField, MountFlag, MountKind, Network, Run, Script, Security,
 };
 
 use crate::diagnostic::Diagnostic;
-use crate::expand::{Escape, Expanded, Lookup, Word};
+use crate::expand::{Escape, Expanded, Lookup, Quotes, Word, expand};
 use crate::parse::{Source, Span, Spanned};
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,6 +129,23 @@ pub enum Instruction {
 }
 
 impl Instruction {
+    /// The here-documents of the instruction itself, in order.
+    pub fn heredocs(&self) -> Vec<&Heredoc> {
+        match self {
+            Instruction::Run(run) => run.heredocs.iter().collect(),
+            Instruction::Add(copy) | Instruction::Copy(copy) => copy
+                .sources
+                .iter()
+                .filter_map(|source| match source {
+                    CopySource::Heredoc(heredoc) => Some(heredoc),
+                    CopySource::Path(_) => None,
+                })
+                .collect(),
+            Instruction::Onbuild(onbuild) => onbuild.trigger.node.heredocs(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The keyword in capitals.
     pub fn keyword(&self) -> &'static str {
         match self {
@@ -233,13 +251,31 @@ pub struct Heredoc {
 impl Heredoc {
     /// The body for COPY and ADD: with variables replaced where the marker has no quotes. Quotes in the body are kept.
     pub fn expand(&self, lookup: Lookup<'_>) -> Result<Expanded, Diagnostic> {
-        let _ = lookup;
-        todo!()
+        if !self.expand {
+            return Ok(Expanded { value: self.content.clone(), ..Expanded::default() });
+        }
+        // The escape character is always a backslash in bodies: observed in BuildKit 0.26.
+        expand(&self.content, Escape::Backslash, Quotes::Kept, self.content_span, lookup)
     }
 }
 
 /// Reads one expanded word of EXPOSE, `PORT[-PORT][/PROTOCOL]`, into single `PORT/PROTOCOL`s.
+///
+/// As in BuildKit an address and a host port before the port are accepted and dropped.
 pub fn parse_ports(word: &str) -> Result<Vec<String>, String> {
-    let _ = word;
-    todo!()
+    let (ports, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        return Err(format!("`{word}` has an unknown protocol: it is one of tcp, udp, sctp"));
+    }
+    let ports = ports.rsplit(':').next().unwrap_or(ports);
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let parse = |text: &str| -> Result<u16, String> {
+        text.parse().map_err(|_| format!("`{word}` is no port: it is PORT[-PORT][/PROTOCOL]"))
+    };
+    let (first, last) = (parse(first)?, parse(last)?);
+    if first > last {
+        return Err(format!("`{word}` is no range of ports: it ends before it begins"));
+    }
+    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }

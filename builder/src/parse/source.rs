@@ -12,6 +12,9 @@ pub struct Span {
 }
 
 impl Span {
+    /// No place at all: for what comes from the command line.
+    pub const NOWHERE: Span = Span { start: usize::MAX, end: usize::MAX };
+
     /// The range `start..end`; an end before the start makes an empty one.
     pub fn new(start: usize, end: usize) -> Self {
         Self { start, end: end.max(start) }
