@@ -2,8 +2,11 @@
 
 use crate::fixture::{Memory, copy_all, options};
 use registry::auth::{AuthFile, FileKeychain, FixedKeychain, store_login};
-use registry::transport::{LayoutSource, RemoteDestination, RemoteSource, Selector};
-use registry::{Client, ClientOptions, Credentials, Reference};
+use registry::transport::{
+    ArchiveKind, DirDestination, DirSource, DockerArchive, DockerArchiveWriter, Layout, LayoutSource,
+    OciArchiveWriter, RemoteDestination, RemoteSource, Selector, TarFile,
+};
+use registry::{Client, ClientOptions, CopyOptions, Credentials, Reference, copy};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -31,10 +34,14 @@ pub(crate) struct Kind {
 }
 
 /// Whether the program is there; in CI it must be.
+#[allow(clippy::print_stderr, reason = "a skip is said")]
 pub(crate) fn has(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
     assert!(found || std::env::var_os("CI").is_none(), "{program} must be installed in CI");
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
     found
 }
 
@@ -212,4 +219,55 @@ fn client_certificates() {
     std::fs::copy(dir.join("client.key"), certs.join("client.key")).unwrap();
     let keychain = Arc::new(FixedKeychain(Credentials::basic("ignored", "ignored")));
     round_trip(&Client::new(ClientOptions { keychain, ..with }), &registry);
+}
+
+#[test]
+fn skopeo_reads_our_archives_and_we_read_its() {
+    if !has("skopeo") {
+        return;
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path();
+    let image = Memory::small();
+    let name = Reference::parse("localhost/app:v1").unwrap();
+    let id = image.manifest().config.digest;
+
+    let file = std::fs::File::create(dir.join("docker.tar")).unwrap();
+    let writer = DockerArchiveWriter::new(file, "docker.tar", dir);
+    copy(&image, &writer.destination(std::slice::from_ref(&name)), &CopyOptions::default()).unwrap();
+    writer.finish().unwrap();
+    let file = std::fs::File::create(dir.join("oci.tar")).unwrap();
+    let writer = OciArchiveWriter::new(file, "oci.tar");
+    copy_all(&image, &writer.destination(Some("v1"))).unwrap();
+    writer.finish().unwrap();
+    let copy_with_skopeo = |from: &str, to: &str| {
+        run(dir, &format!("skopeo copy -q --insecure-policy {from} {to}"));
+    };
+    copy_with_skopeo("docker-archive:docker.tar:localhost/app:v1", "dir:from-docker");
+    copy_with_skopeo("oci-archive:oci.tar:v1", "dir:from-oci");
+    let from_docker =
+        copy_all(&DirSource::open(&dir.join("from-docker")).unwrap(), &Memory::default()).unwrap();
+    assert_eq!(from_docker.root.value().manifest().unwrap().config.digest, id);
+    let from_oci = copy_all(&DirSource::open(&dir.join("from-oci")).unwrap(), &Memory::default()).unwrap();
+    assert_eq!(from_oci.root, image.root());
+
+    copy_all(&image, &DirDestination::create(&dir.join("ours")).unwrap()).unwrap();
+    copy_with_skopeo("dir:ours", "docker-archive:theirs.tar:localhost/app:v1");
+    copy_with_skopeo("dir:ours", "oci-archive:theirs-oci.tar:v1");
+    run(dir, "gzip -k theirs.tar");
+    for file in ["theirs.tar", "theirs.tar.gz"] {
+        let archive = Arc::new(TarFile::open(&dir.join(file), dir).unwrap());
+        assert_eq!(archive.kind(), Some(ArchiveKind::Docker));
+        let docker = DockerArchive::open(&archive).unwrap();
+        assert_eq!(docker.images()[0].names, ["localhost/app:v1"]);
+        let loaded = Memory::default();
+        let report =
+            copy_all(&docker.source(&Selector::Name("localhost/app:v1".into())).unwrap(), &loaded).unwrap();
+        assert_eq!(report.root.value().manifest().unwrap().config.digest, id);
+    }
+    let archive = Arc::new(TarFile::open(&dir.join("theirs-oci.tar"), dir).unwrap());
+    assert_eq!(archive.kind(), Some(ArchiveKind::Oci));
+    let layout = Layout::open_archive(&archive).unwrap();
+    let report = copy_all(&layout.source(&Selector::Only).unwrap(), &Memory::default()).unwrap();
+    assert_eq!(report.root, image.root());
 }
