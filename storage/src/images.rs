@@ -1,11 +1,13 @@
 //! Image and tag records: all that a listing shows, so that no blob is read for it.
 
-use crate::error::Result;
-use crate::leases::Lease;
+use crate::error::{Error, Result};
+use crate::leases::{Hold, Lease};
+use crate::records::{self, Record, Sync};
 use crate::store::Store;
-use oci::{ChainId, Descriptor, Digest, Platform};
+use oci::{Algorithm, ChainId, Descriptor, Digest, Platform};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,10 @@ pub struct ImageRecord {
     pub names_history: Vec<String>,
 }
 
+impl Record for ImageRecord {
+    const VERSION: u32 = 1;
+}
+
 /// A name of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagRecord {
@@ -58,6 +64,10 @@ pub struct TagRecord {
     pub index: Option<Digest>,
     /// When the name was given, RFC 3339.
     pub updated: String,
+}
+
+impl Record for TagRecord {
+    const VERSION: u32 = 1;
 }
 
 /// An image with its names.
@@ -79,65 +89,153 @@ impl Images<'_> {
     /// Records an image whose blobs and layers are in the store and held by the lease: syncs the content, then writes
     /// the record. An older record of the same image is replaced; its other manifests and names' history are kept.
     pub fn put(&self, lease: &Lease, record: &ImageRecord) -> Result<()> {
-        let _ = (lease, record);
-        todo!()
+        // Before the locks: this is the wait for the disk.
+        self.store.sync()?;
+        let _lock = self.store.lock_shared()?;
+        let _records = self.store.lock_records()?;
+        lease.inner().note(Hold::Image(record.id.clone()))?;
+        let record = match self.get(&record.id)? {
+            Some(known) => merged(record.clone(), known),
+            None => record.clone(),
+        };
+        records::write(&self.path(&record.id), &record, Sync::Data)
     }
 
     /// The image with this ID.
     pub fn get(&self, id: &Digest) -> Result<Option<ImageRecord>> {
-        let _ = id;
-        todo!()
+        records::read(&self.path(id))
     }
 
     /// IDs that begin with these hex digits, sorted.
     pub fn with_prefix(&self, hex: &str) -> Result<Vec<Digest>> {
-        let _ = hex;
-        todo!()
+        let names = records::names(&self.store.path("images"))?;
+        Ok(names.iter().filter(|name| name.starts_with(hex)).filter_map(|name| id_of(name)).collect())
     }
 
     /// The record of a full reference.
     pub fn tag_record(&self, reference: &str) -> Result<Option<TagRecord>> {
-        let _ = reference;
-        todo!()
+        records::read(&self.tag_path(reference))
     }
 
     /// The image that a full reference names.
     pub fn by_reference(&self, reference: &str) -> Result<Option<Image>> {
-        let _ = reference;
-        todo!()
+        match self.tag_record(reference)? {
+            Some(tag) => self.image(&tag.image),
+            None => Ok(None),
+        }
     }
 
     /// An image with its names.
     pub fn image(&self, id: &Digest) -> Result<Option<Image>> {
-        let _ = id;
-        todo!()
+        let Some(record) = self.get(id)? else { return Ok(None) };
+        let tags = self.tags()?.into_iter().filter(|tag| tag.image == *id).collect();
+        Ok(Some(Image { record, tags }))
     }
 
     /// Gives a name to an image, taking it from the one that has it. Returns the record that was replaced.
     pub fn tag(&self, tag: &TagRecord) -> Result<Option<TagRecord>> {
-        let _ = tag;
-        todo!()
+        let _lock = self.store.lock_shared()?;
+        let _records = self.store.lock_records()?;
+        if self.get(&tag.image)?.is_none() {
+            return Err(Error::ImageNotFound { id: tag.image.clone() });
+        }
+        let old = self.tag_record(&tag.reference)?;
+        records::write(&self.tag_path(&tag.reference), tag, Sync::Data)?;
+        if let Some(old) = &old
+            && old.image != tag.image
+        {
+            self.add_to_history(old)?;
+        }
+        Ok(old)
     }
 
     /// Takes a name away; returns its record if there was one. The image stays.
     pub fn untag(&self, reference: &str) -> Result<Option<TagRecord>> {
-        let _ = reference;
-        todo!()
+        let _lock = self.store.lock_shared()?;
+        let _records = self.store.lock_records()?;
+        let Some(old) = self.tag_record(reference)? else { return Ok(None) };
+        self.add_to_history(&old)?;
+        records::remove(&self.tag_path(reference))?;
+        Ok(Some(old))
     }
 
     /// All names, sorted by reference.
     pub fn tags(&self) -> Result<Vec<TagRecord>> {
-        todo!()
+        let mut tags: Vec<TagRecord> = records::list(&self.store.path("tags"))?;
+        tags.sort_by(|one, other| one.reference.cmp(&other.reference));
+        Ok(tags)
     }
 
     /// All images with their names, in order of ID. Reads records only.
     pub fn list(&self) -> Result<Vec<Image>> {
-        todo!()
+        // Names first: a name that is younger than the listing is left out, but none is shown without its image.
+        let mut tags: BTreeMap<Digest, Vec<TagRecord>> = BTreeMap::new();
+        for tag in self.tags()? {
+            tags.entry(tag.image.clone()).or_default().push(tag);
+        }
+        let images: Vec<ImageRecord> = records::list(&self.store.path("images"))?;
+        Ok(images
+            .into_iter()
+            .map(|record| Image { tags: tags.remove(&record.id).unwrap_or_default(), record })
+            .collect())
     }
 
     /// Removes an image's names and record; what it needed is left to the sweep. Says whether it was there.
     pub fn remove(&self, id: &Digest) -> Result<bool> {
-        let _ = id;
-        todo!()
+        let _lock = self.store.lock_shared()?;
+        let _records = self.store.lock_records()?;
+        // Names first, so that none ever leads nowhere.
+        for tag in self.tags()?.iter().filter(|tag| tag.image == *id) {
+            records::remove(&self.tag_path(&tag.reference))?;
+        }
+        records::remove(&self.path(id))
     }
+
+    fn add_to_history(&self, lost: &TagRecord) -> Result<()> {
+        let Some(mut record) = self.get(&lost.image)? else { return Ok(()) };
+        if record.names_history.contains(&lost.reference) {
+            return Ok(());
+        }
+        record.names_history.push(lost.reference.clone());
+        records::write(&self.path(&record.id), &record, Sync::Data)
+    }
+
+    pub(crate) fn path(&self, id: &Digest) -> PathBuf {
+        self.store.path("images").join(format!("{}.json", id.hex()))
+    }
+
+    fn tag_path(&self, reference: &str) -> PathBuf {
+        self.store.path("tags").join(records::file_name(reference))
+    }
+}
+
+/// The ID that a record's file name says.
+fn id_of(name: &str) -> Option<Digest> {
+    let hex = name.strip_suffix(".json")?;
+    let algorithm = if hex.len() == 128 { Algorithm::Sha512 } else { Algorithm::Sha256 };
+    Digest::from_hex(algorithm, hex).ok()
+}
+
+/// The new record of an image that was known already, with what only the old one knows.
+fn merged(mut new: ImageRecord, known: ImageRecord) -> ImageRecord {
+    let ImageRecord { manifest, added, parent, other_manifests, names_history, .. } = known;
+    if new.manifest.is_none() {
+        new.manifest = manifest.clone();
+    }
+    let current = new.manifest.as_ref().map(|manifest| manifest.digest.clone());
+    for other in manifest.into_iter().chain(other_manifests) {
+        let is_known = Some(&other.digest) == current.as_ref()
+            || new.other_manifests.iter().any(|manifest| manifest.digest == other.digest);
+        if !is_known {
+            new.other_manifests.push(other);
+        }
+    }
+    for name in names_history {
+        if !new.names_history.contains(&name) {
+            new.names_history.push(name);
+        }
+    }
+    new.parent = new.parent.or(parent);
+    new.added = added;
+    new
 }

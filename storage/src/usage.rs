@@ -1,9 +1,10 @@
 //! How much space things take, from recorded sizes.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::snapshot::directory;
 use crate::store::Store;
 use oci::{ChainId, Digest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Space used by a store, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,14 +35,58 @@ pub struct ImageUsage {
 }
 
 impl Store {
-    /// Adds up recorded sizes; only active snapshots are measured.
+    /// Adds up recorded sizes; only active snapshots and unfinished work are measured.
     pub fn usage(&self) -> Result<Usage> {
-        todo!()
+        let (contents, garbage) = self.survey()?;
+        let mut users: HashMap<&ChainId, u32> = HashMap::new();
+        for image in contents.images.values() {
+            for layer in &image.layers {
+                *users.entry(layer).or_default() += 1;
+            }
+        }
+        let layer_size = |id: &ChainId| contents.layers.get(id).map_or(0, |layer| layer.unpacked_size);
+        let images = contents.images.values().map(|image| {
+            let size = image.layers.iter().map(&layer_size).sum();
+            let own = image.layers.iter().filter(|layer| users.get(layer).copied() == Some(1));
+            (image.id.clone(), ImageUsage { size, unique: own.map(&layer_size).sum() })
+        });
+        let images = images.collect();
+        let of_layers: HashSet<&str> = contents.layers.values().map(|layer| layer.snapshot.as_str()).collect();
+        let recorded = |in_layer: bool| {
+            let snapshots =
+                contents.snapshots.iter().filter(|(name, _)| of_layers.contains(name.as_str()) == in_layer);
+            snapshots.filter_map(|(_, record)| record.usage).map(|usage| usage.bytes).sum::<u64>()
+        };
+        let (layers, cache) = (recorded(true), recorded(false));
+        let active = contents.active.iter().map(|(key, _)| {
+            // One that is removed meanwhile takes nothing.
+            directory::measure(&directory::active(self.root(), key).join("fs")).map_or(0, |usage| usage.bytes)
+        });
+        let active = active.sum();
+        let unfinished = ["ingest", "trash"]
+            .iter()
+            .map(|place| directory::measure(&self.path(place)).map_or(0, |usage| usage.bytes))
+            .sum();
+        Ok(Usage {
+            images,
+            layers,
+            blobs: contents.blobs.iter().map(|(_, size)| size).sum(),
+            active,
+            cache,
+            unfinished,
+            reclaimable: garbage.bytes,
+        })
     }
 
     /// Size in bytes of the files of a stack of layers, from its top.
     pub fn chain_size(&self, top: &ChainId) -> Result<u64> {
-        let _ = top;
-        todo!()
+        let mut size = 0;
+        let mut next = Some(top.clone());
+        while let Some(chain_id) = next {
+            let layer = self.layers().get(&chain_id)?.ok_or(Error::LayerNotFound { chain_id })?;
+            size += layer.unpacked_size;
+            next = layer.parent;
+        }
+        Ok(size)
     }
 }

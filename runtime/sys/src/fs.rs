@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -265,81 +265,116 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         Err(Errno::ISDIR | Errno::PERM | Errno::ACCESS) => {}
         Err(errno) => return Err(Error::new("remove", path, errno)),
     }
-    let device = rustix::fs::lstat(path).map_err(|errno| Error::new("stat", path, errno))?.st_dev;
-    let mut first = None;
-    remove_below(CWD, path, path, device, &mut first);
-    match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(first.unwrap_or_else(|| Error::new("remove", path, errno))),
+    let top = match open_for_removal(CWD, path.as_os_str()) {
+        Ok(top) => top,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(Error::new("open", path, errno)),
+    };
+    let device = rustix::fs::fstat(&top).map_err(|errno| Error::new("stat", path, errno))?.st_dev;
+    let mut removal = Removal { top: top.as_fd(), device, moved: 0, first: None };
+    loop {
+        let moved = removal.moved;
+        removal.empty(&top, path, 0);
+        match rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY) if removal.moved > moved => {}
+            Err(errno) => return Err(removal.first.unwrap_or_else(|| Error::new("remove", path, errno))),
+        }
     }
 }
 
-// Empties one directory. Recursion is as deep as the tree, which the kernel bounds for whoever made it by descriptors
-// only by patience: each level costs one descriptor and a small frame, and beyond `DEEP` levels the rest is moved up.
-fn remove_below(parent: impl AsFd, name: &Path, shown: &Path, device: u64, first: &mut Option<Error>) {
+/// A tree can be deeper than descriptors or stack allow; from this depth on, directories are first moved to the top.
+const DEEP: usize = 128;
+
+struct Removal<'a> {
+    top: BorrowedFd<'a>,
+    device: u64,
+    moved: u64,
+    first: Option<Error>,
+}
+
+impl Removal<'_> {
+    fn note(&mut self, action: &'static str, path: PathBuf, errno: Errno) {
+        if errno != Errno::NOENT {
+            self.first.get_or_insert(Error::new(action, path, errno));
+        }
+    }
+
+    fn empty(&mut self, directory: &OwnedFd, shown: &Path, depth: usize) {
+        let mut entries = match Dir::read_from(directory) {
+            Ok(entries) => entries,
+            Err(errno) => return self.note("read", shown.to_owned(), errno),
+        };
+        while let Some(Ok(entry)) = entries.next() {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            // A file system that does not say types in its directories has us try.
+            if entry.file_type() != FileType::Directory {
+                match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+                    Ok(()) => continue,
+                    Err(Errno::ISDIR | Errno::PERM) if entry.file_type() == FileType::Unknown => {}
+                    Err(errno) => {
+                        self.note("remove", shown.join(name), errno);
+                        continue;
+                    }
+                }
+            }
+            if rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR).is_err() {
+                self.remove_directory(directory, name, shown, depth);
+            }
+        }
+    }
+
+    fn remove_directory(&mut self, parent: &OwnedFd, name: &OsStr, shown: &Path, depth: usize) {
+        let path = shown.join(name);
+        let directory = match open_for_removal(parent, name) {
+            Ok(directory) => directory,
+            Err(errno) => return self.note("open", path, errno),
+        };
+        match rustix::fs::fstat(&directory) {
+            Ok(stat) if stat.st_dev == self.device => {}
+            Ok(_) => return self.note("remove", path, Errno::BUSY),
+            Err(errno) => return self.note("stat", path, errno),
+        }
+        if depth >= DEEP {
+            // Names below the top that are taken make the rename fail only if they are directories with content,
+            // and then the number goes on.
+            self.moved += 1;
+            let target = format!(".davit-removed-{}-{}", std::process::id(), self.moved);
+            if let Err(errno) = rustix::fs::renameat(parent, name, self.top, target) {
+                self.note("move", path, errno);
+            }
+            return;
+        }
+        // Some file systems skip entries while others are removed: more than one pass.
+        for _ in 0..4 {
+            self.empty(&directory, &path, depth + 1);
+            match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => return,
+                Err(Errno::NOTEMPTY) if self.first.is_none() => {}
+                Err(errno) => return self.note("remove", path, errno),
+            }
+        }
+        self.note("remove", path, Errno::NOTEMPTY);
+    }
+}
+
+/// Opens a directory that is to be emptied, and gives its owner the permissions for that.
+fn open_for_removal(parent: impl AsFd, name: &OsStr) -> std::result::Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = match rustix::fs::openat(&parent, name, flags, Mode::empty()) {
         Err(Errno::ACCESS | Errno::PERM) => {
-            let _ = rustix::fs::chmodat(&parent, name, Mode::RWXU, AtFlags::empty());
-            rustix::fs::openat(&parent, name, flags, Mode::empty())
+            // NOFOLLOW is not offered by chmodat; that it is a directory was seen by whoever calls.
+            rustix::fs::chmodat(&parent, name, Mode::RWXU, AtFlags::empty())?;
+            rustix::fs::openat(&parent, name, flags, Mode::empty())?
         }
-        other => other,
+        other => other?,
     };
-    let fd = match opened {
-        Ok(fd) => fd,
-        Err(errno) => {
-            first.get_or_insert(Error::new("open", shown, errno));
-            return;
-        }
-    };
-    match rustix::fs::fstat(&fd) {
-        Ok(stat) if stat.st_dev != device => {
-            first.get_or_insert(Error::new("remove", shown, Errno::BUSY));
-            return;
-        }
-        Ok(stat) if Mode::from_raw_mode(stat.st_mode) & Mode::RWXU != Mode::RWXU => {
-            let _ = rustix::fs::fchmod(&fd, Mode::RWXU);
-        }
-        _ => {}
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode);
+    if !mode.contains(Mode::RWXU) {
+        let _ = rustix::fs::fchmod(&opened, Mode::RWXU);
     }
-    let entries = match Dir::read_from(&fd) {
-        Ok(entries) => entries,
-        Err(errno) => {
-            first.get_or_insert(Error::new("read", shown, errno));
-            return;
-        }
-    };
-    for entry in entries {
-        let Ok(entry) = entry else { break };
-        let entry_name = entry.file_name();
-        if matches!(entry_name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let unlinked = if entry.file_type() == FileType::Directory {
-            Err(Errno::ISDIR)
-        } else {
-            rustix::fs::unlinkat(&fd, entry_name, AtFlags::empty())
-        };
-        match unlinked {
-            Ok(()) | Err(Errno::NOENT) => {}
-            // A file system that does not say types in its directories has us try.
-            Err(Errno::ISDIR | Errno::PERM) => {
-                let entry_path = Path::new(OsStr::from_bytes(entry_name.to_bytes()));
-                if rustix::fs::unlinkat(&fd, entry_name, AtFlags::REMOVEDIR).is_ok() {
-                    continue;
-                }
-                let shown = shown.join(entry_path);
-                remove_below(&fd, entry_path, &shown, device, first);
-                if let Err(errno) = rustix::fs::unlinkat(&fd, entry_name, AtFlags::REMOVEDIR)
-                    && errno != Errno::NOENT
-                {
-                    first.get_or_insert(Error::new("remove", shown, errno));
-                }
-            }
-            Err(errno) => {
-                let shown = shown.join(OsStr::from_bytes(entry_name.to_bytes()));
-                first.get_or_insert(Error::new("remove", shown, errno));
-            }
-        }
-    }
+    Ok(opened)
 }

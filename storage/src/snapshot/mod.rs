@@ -1,11 +1,26 @@
 //! Snapshots: file trees on top of each other.
 //!
 //! An *active* snapshot is written to and has a key; a *committed* one is never written again and has a name. Drivers
-//! say how a snapshot is mounted and mount nothing themselves: use `sys::mount::detached` for a descriptor that needs
-//! no place, or hand the mounts to a runtime.
+//! say how a snapshot is mounted and mount nothing themselves: use [`open_detached`] for a descriptor that needs no
+//! place, or hand the mounts to a runtime.
+//!
+//! ```text
+//! active/KEY/      record.json  fs/  work/     made under another name, then renamed here
+//! snapshots/NAME/  record.json  fs/            renamed here from active/, which is what commits
+//! ```
+//!
+//! What else is put into an active snapshot's directory goes with it to the committed one.
 
-use crate::error::Result;
+mod copy;
+pub(crate) mod directory;
+mod overlay;
+#[cfg(test)]
+mod suite;
+mod vfs;
+
+use crate::error::{Error, Result};
 use crate::leases::Lease;
+use directory::Directories;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -142,8 +157,33 @@ pub trait Snapshotter: Send + Sync + std::fmt::Debug {
     fn walk(&self) -> Result<Vec<SnapshotInfo>>;
 }
 
-/// Mounts a snapshot nowhere and returns a descriptor of its root. The mount ends with the last descriptor.
+/// Mounts a snapshot nowhere and returns a descriptor of its root. The mount ends with the last descriptor, so a
+/// killed process leaves none behind.
 pub fn open_detached(mounts: &[Mount]) -> Result<OwnedFd> {
-    let _ = mounts;
-    todo!()
+    let mut mounts = mounts.iter();
+    let Some(first) = mounts.next() else {
+        return Err(Error::Unsupported { driver: "any", what: "mount a snapshot without mounts" });
+    };
+    let root = sys::mount::detached(first)?;
+    for mount in mounts {
+        sys::mount::attach(sys::mount::detached(mount)?, &root, Path::new(""))?;
+    }
+    Ok(root)
 }
+
+/// Name of the overlay driver.
+pub const OVERLAY: &str = "overlay";
+/// Name of the copying driver.
+pub const VFS: &str = "vfs";
+
+/// The driver of this name for the store at `root`.
+pub(crate) fn driver(name: &str, root: &Path, user_namespace: bool) -> Result<Box<dyn Snapshotter>> {
+    let directories = Directories::new(root, name);
+    match name {
+        OVERLAY => Ok(Box::new(overlay::Overlay::new(directories, user_namespace))),
+        VFS => Ok(Box::new(vfs::Vfs::new(directories))),
+        _ => Err(Error::NoDriver { root: root.to_owned(), reason: format!("unknown driver {name}") }),
+    }
+}
+
+pub(crate) use overlay::probe as probe_overlay;
