@@ -51,8 +51,24 @@ impl Stage {
     pub(crate) fn from_number(number: u8) -> Self {
         use Stage::*;
         [
-            Plan, Spawn, Namespace, IdMap, Cgroup, Rootfs, Mount, Device, Console, Mask, Sysctl, Limit, Directory,
-            Credentials, Seccomp, Exec, Stdio, Hook,
+            Plan,
+            Spawn,
+            Namespace,
+            IdMap,
+            Cgroup,
+            Rootfs,
+            Mount,
+            Device,
+            Console,
+            Mask,
+            Sysctl,
+            Limit,
+            Directory,
+            Credentials,
+            Seccomp,
+            Exec,
+            Stdio,
+            Hook,
         ]
         .into_iter()
         .find(|stage| *stage as u8 == number)

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 
 use crate::attach;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::ExitRecord;
+use crate::wire;
 
 /// A container to be started: the spec, and all that the spec does not say.
 #[derive(Debug)]
@@ -191,22 +193,48 @@ pub struct Launched {
     /// The connection asked for by [`Launch::attach`].
     pub attach: Option<attach::Client>,
     pub(crate) lifeline: OwnedFd,
+    pub(crate) run_dir: PathBuf,
 }
 
 impl Launched {
-    /// Waits for the exit record, without limit.
+    /// Waits for the exit record, without limit. To be called once: the record is sent once (later it is in the run
+    /// directory).
     pub fn wait(&self) -> Result<ExitRecord> {
-        todo!()
+        self.receive_exit()
     }
 
     /// Waits for the exit record until the deadline; `None` when it passes.
-    pub fn wait_until(&self, _deadline: std::time::Instant) -> Result<Option<ExitRecord>> {
-        todo!()
+    pub fn wait_until(&self, deadline: Instant) -> Result<Option<ExitRecord>> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = rustix::time::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            match poll(&mut [PollFd::new(&self.lifeline, PollFlags::IN)], Some(&timeout)) {
+                Ok(0) => return Ok(None),
+                Ok(_) => return self.receive_exit().map(Some),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(Error::Spawner { source: errno.into() }),
+            }
+        }
+    }
+
+    fn receive_exit(&self) -> Result<ExitRecord> {
+        let mut packet = vec![0; wire::MAX_PACKET];
+        let failed = |source| Error::Spawner { source };
+        let length = sys::scm::receive(&self.lifeline, &mut packet).map_err(failed)?.length;
+        match &packet[..length] {
+            [wire::EXITED, json @ ..] => serde_json::from_slice(json).map_err(|error| failed(error.into())),
+            _ => Err(Error::MonitorLost { run_dir: self.run_dir.clone() }),
+        }
     }
 
     /// Tells the monitor that the caller has cleaned up after the exit, so that it must not. Call after [`Self::wait`].
     pub fn finish(self) {
-        todo!()
+        // A monitor that is gone has nothing to be told.
+        let _ = sys::scm::send(&self.lifeline, &[wire::FINISHED], &[]);
     }
 
     /// Lets go of a detached process: the monitor cleans up when it ends. Same as dropping.

@@ -10,14 +10,23 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
 pub mod error;
+mod init;
 pub mod launch;
+mod monitor;
+mod plan;
+mod planner;
 pub mod record;
 pub mod rlimits;
 pub mod seccomp;
 pub mod spawner;
 pub mod sysctl;
+mod wire;
 
 pub use error::{Error, Result, Stage};
-pub use launch::{CgroupSetup, ExecRequest, Launch, LaunchMode, Launched, LogConfig, OutputMode, Rootfs, StdinMode};
-pub use record::{ExitRecord, ProcessRecord, State, Status, delete, kill, kill_all, pause, resume, state, wait};
+pub use launch::{
+    CgroupSetup, ExecRequest, Launch, LaunchMode, Launched, LogConfig, OutputMode, Rootfs, StdinMode,
+};
+pub use record::{
+    ExitRecord, ProcessRecord, State, Status, delete, kill, kill_all, pause, resume, state, wait,
+};
 pub use spawner::Spawner;

@@ -4,31 +4,373 @@
 //! becomes the monitor and serves the request, so that many launches proceed at once. It ends with its caller;
 //! monitors outlive it unless the launch is tied.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
 
-use crate::error::Result;
-use crate::launch::{ExecRequest, Launch, Launched};
+use oci_spec::runtime::LinuxNamespaceType as Ns;
+use sys::process::Fork;
+
+use crate::attach;
+use crate::cgroup;
+use crate::error::{Error, Result, Stage};
+use crate::launch::{CgroupSetup, ExecRequest, Launch, LaunchMode, Launched, LogConfig};
+use crate::monitor;
+use crate::plan::{self, InitPlan, LogPlan, MonitorPlan, Stream};
+use crate::planner::{self, MountContext, Namespaces};
+use crate::record;
+use crate::wire::{self, At, Descriptors, Failure};
 
 /// A handle on the spawner process; usable from many threads at once.
 #[derive(Debug)]
 pub struct Spawner {
-    #[expect(dead_code, reason = "filled in next")]
     socket: OwnedFd,
 }
 
 impl Spawner {
     /// Forks the spawner. Must be called while the process has a single thread, which is checked.
     pub fn fork() -> Result<Self> {
-        todo!()
+        let failed = |source| Error::Spawner { source };
+        let (ours, theirs) = sys::scm::packet_pair().map_err(failed)?;
+        match sys::process::fork().map_err(failed)? {
+            Fork::Parent { .. } => Ok(Self { socket: ours }),
+            Fork::Child => {
+                drop(ours);
+                let code = std::panic::catch_unwind(AssertUnwindSafe(|| serve(theirs))).unwrap_or(70);
+                sys::process::exit(code);
+            }
+        }
     }
 
     /// Starts a container; returns when its process has been executed.
-    pub fn launch(&self, _launch: Launch<'_>) -> Result<Launched> {
-        todo!()
+    pub fn launch(&self, launch: Launch<'_>) -> Result<Launched> {
+        let spec = launch.spec;
+        let process = spec.process().as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
+        if spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default()) {
+            return Err(Error::invalid("hooks are not supported"));
+        }
+        let linux = spec.linux().as_ref();
+        let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+        if seccomp.is_some_and(|seccomp| seccomp.listener_path().is_some()) {
+            return Err(Error::invalid("linux.seccomp.listenerPath is not supported"));
+        }
+        let mut descriptors = Descriptors::default();
+        let plan_slot = descriptors.push(placeholder()?);
+        let namespaces = Namespaces::read(spec, &mut descriptors)?;
+        let new_user = namespaces.creates(Ns::User);
+        let user_namespace = new_user || namespaces.joins(Ns::User) || sys::idmap::in_user_namespace();
+        let run_dir = prepare_directory(&launch.run_dir)?;
+        // From here on a failure must remove the group again.
+        let mut group =
+            GroupGuard::create(&launch.cgroup, linux.and_then(|linux| linux.resources().as_ref()))?;
+        let mut context = MountContext {
+            bundle: launch.bundle.as_deref(),
+            cgroup: group.paths(),
+            user_namespace,
+            id_mapped: Vec::new(),
+        };
+        let rootfs = if namespaces.creates(Ns::Mount) {
+            Some(planner::rootfs(spec, &launch.rootfs, &mut context, &mut descriptors)?)
+        } else if namespaces.joins(Ns::Mount) {
+            None
+        } else {
+            return Err(Error::invalid("linux.namespaces: a container needs a mount namespace"));
+        };
+        let id_mapped = context.id_mapped;
+        let (uid_map, gid_map) = (
+            planner::id_ranges(linux.and_then(|linux| linux.uid_mappings().as_ref())),
+            planner::id_ranges(linux.and_then(|linux| linux.gid_mappings().as_ref())),
+        );
+        if new_user && (uid_map.is_empty() || gid_map.is_empty()) {
+            return Err(Error::invalid("linux.uidMappings: a new user namespace needs mappings"));
+        }
+        let mut process_plan = planner::process(process, setgroups_denied())?;
+        planner::personality(spec, &mut process_plan);
+        let program = planner::seccomp(seccomp, &mut process_plan)?;
+        let init = InitPlan {
+            id: launch.id.clone(),
+            new_user_namespace: new_user,
+            rootfs,
+            loopback: namespaces.creates(Ns::Network),
+            hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+            domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+            sysctls: linux
+                .and_then(|linux| linux.sysctl().as_ref())
+                .map(|all| all.iter().map(|(key, value)| (crate::sysctl::path(key), value.clone())).collect())
+                .unwrap_or_default(),
+            process: process_plan,
+        };
+        let session = Session {
+            id: launch.id,
+            run_dir: &run_dir,
+            stdin: planner::stdin(launch.stdin, &mut descriptors),
+            stdout: planner::output(launch.stdout, &mut descriptors),
+            stderr: planner::output(launch.stderr, &mut descriptors),
+            attach: launch.attach,
+            log: launch.log,
+            mode: launch.mode,
+        };
+        let (mut monitor, client) = session.plan(init.process.terminal, &mut descriptors)?;
+        monitor.cleanup_argv = launch.cleanup_argv;
+        monitor.owns_cgroup = group.paths().is_some();
+        monitor.cgroup = group.paths().cloned();
+        monitor.kill_rest = !namespaces.creates(Ns::Pid);
+        monitor.new_namespaces = namespaces.new;
+        monitor.join = namespaces.join;
+        monitor.time_offsets = planner::time_offsets(spec);
+        (monitor.uid_map, monitor.gid_map, monitor.id_mapped) = (uid_map, gid_map, id_mapped);
+        monitor.oom_score_adj = process.oom_score_adj();
+        let launched = self.request(plan_slot, &monitor, &init, &program, descriptors, client)?;
+        group.keep();
+        Ok(launched)
     }
 
     /// Starts a process inside a running container; returns when it has been executed.
-    pub fn exec(&self, _request: ExecRequest<'_>) -> Result<Launched> {
-        todo!()
+    pub fn exec(&self, request: ExecRequest<'_>) -> Result<Launched> {
+        let not_running = || Error::NotRunning { run_dir: request.run_dir.clone() };
+        let container = record::read_process(&request.run_dir)?.ok_or_else(not_running)?;
+        let pidfd =
+            sys::pidfd::open_exact(container.init_pid, container.start_time).map_err(|_| not_running())?;
+        let flags = planner::differing_namespaces(container.init_pid).map_err(|_| not_running())?;
+        let mut descriptors = Descriptors::default();
+        let plan_slot = descriptors.push(placeholder()?);
+        let session_dir = prepare_directory(&request.session_dir)?;
+        let join = if flags == 0 { Vec::new() } else { vec![(descriptors.push(pidfd), flags)] };
+        let mut process_plan = planner::process(request.process, setgroups_denied())?;
+        let program = planner::seccomp(request.seccomp, &mut process_plan)?;
+        let init = InitPlan {
+            id: request.id.clone(),
+            new_user_namespace: false,
+            rootfs: None,
+            loopback: false,
+            hostname: None,
+            domainname: None,
+            sysctls: Vec::new(),
+            process: process_plan,
+        };
+        let session = Session {
+            id: request.id,
+            run_dir: &session_dir,
+            stdin: planner::stdin(request.stdin, &mut descriptors),
+            stdout: planner::output(request.stdout, &mut descriptors),
+            stderr: planner::output(request.stderr, &mut descriptors),
+            attach: request.attach,
+            log: None,
+            mode: request.mode,
+        };
+        let (mut monitor, client) = session.plan(init.process.terminal, &mut descriptors)?;
+        monitor.cleanup_argv = request.cleanup_argv;
+        monitor.cgroup = container.cgroup;
+        monitor.join = join;
+        monitor.oom_score_adj = request.process.oom_score_adj();
+        self.request(plan_slot, &monitor, &init, &program, descriptors, client)
     }
+
+    fn request(
+        &self,
+        plan_slot: usize,
+        monitor: &MonitorPlan,
+        init: &InitPlan,
+        program: &[sys::seccomp_load::Instruction],
+        mut descriptors: Descriptors,
+        client: Option<attach::Client>,
+    ) -> Result<Launched> {
+        let failed = |source| Error::Spawner { source };
+        descriptors.replace(plan_slot, plan::write(monitor, init, program).map_err(failed)?);
+        let (ours, theirs) = sys::scm::packet_pair().map_err(failed)?;
+        sys::scm::send(&self.socket, &[wire::REQUEST], &[theirs.as_fd()]).map_err(failed)?;
+        drop(theirs);
+        descriptors.send(ours.as_fd()).map_err(failed)?;
+        // Copies held here would keep the ends of pipes open that are the process's now.
+        drop(descriptors);
+        let mut packet = vec![0; wire::MAX_PACKET];
+        let length = sys::scm::receive(&ours, &mut packet).map_err(failed)?.length;
+        let packet = &packet[..length];
+        if let Some(failure) = Failure::decode(packet) {
+            return Err(failure.into_error());
+        }
+        let (Some(&wire::LAUNCHED), 17) = (packet.first(), length) else {
+            return Err(failed(io::Error::from(io::ErrorKind::UnexpectedEof)));
+        };
+        let number =
+            |at: usize| u32::from_le_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
+        Ok(Launched {
+            init_pid: number(1),
+            start_time: u64::from(number(5)) | u64::from(number(9)) << 32,
+            monitor_pid: number(13),
+            attach: client,
+            lifeline: ours,
+            run_dir: monitor.run_dir.clone(),
+        })
+    }
+}
+
+/// What container and exec session have in common.
+struct Session<'a> {
+    id: String,
+    run_dir: &'a Path,
+    stdin: Stream,
+    stdout: Stream,
+    stderr: Stream,
+    attach: bool,
+    log: Option<LogConfig>,
+    mode: LaunchMode,
+}
+
+impl Session<'_> {
+    fn plan(
+        self,
+        terminal: bool,
+        descriptors: &mut Descriptors,
+    ) -> Result<(MonitorPlan, Option<attach::Client>)> {
+        let stdio = |source| Error::stage(Stage::Stdio, self.run_dir.display().to_string(), source);
+        let held = terminal
+            || matches!(self.stdin, Stream::Attach { .. })
+            || self.stdout == Stream::Captured
+            || self.stderr == Stream::Captured;
+        // Where the monitor holds no stream there is nothing to attach to.
+        let listener = match held {
+            true => Some(descriptors.push(planner::listen(self.run_dir).map_err(stdio)?)),
+            false => None,
+        };
+        let (attach, client) = if self.attach {
+            let (ours, theirs) = sys::scm::packet_pair().map_err(stdio)?;
+            (Some(descriptors.push(theirs)), Some(attach::Client { socket: ours }))
+        } else {
+            (None, None)
+        };
+        let log = match self.log {
+            Some(LogConfig { path, max_bytes }) => {
+                let file = monitor::open_log(&path).map_err(|source| Error::file("open", &path, source))?;
+                Some(LogPlan { path, max_bytes, file: descriptors.push(file) })
+            }
+            None => None,
+        };
+        let plan = MonitorPlan {
+            id: self.id,
+            run_dir: self.run_dir.to_owned(),
+            terminal,
+            tied: self.mode == LaunchMode::Tied,
+            stdin: self.stdin,
+            stdout: self.stdout,
+            stderr: self.stderr,
+            attach,
+            listener,
+            log,
+            cleanup_argv: Vec::new(),
+            cgroup: None,
+            owns_cgroup: false,
+            kill_rest: false,
+            new_namespaces: 0,
+            join: Vec::new(),
+            time_offsets: None,
+            uid_map: Vec::new(),
+            gid_map: Vec::new(),
+            id_mapped: Vec::new(),
+            oom_score_adj: None,
+        };
+        Ok((plan, client))
+    }
+}
+
+/// A control group that goes away with a failed launch.
+struct GroupGuard {
+    manager: Option<cgroup::Manager>,
+    kept: bool,
+}
+
+impl GroupGuard {
+    fn create(setup: &CgroupSetup, resources: Option<&oci_spec::runtime::LinuxResources>) -> Result<Self> {
+        let CgroupSetup::Path(path) = setup else { return Ok(Self { manager: None, kept: true }) };
+        let manager = cgroup::Manager::create(cgroup::layout(), path);
+        let manager = manager.at(Stage::Cgroup, "").map_err(Failure::into_error)?;
+        let guard = Self { manager: Some(manager), kept: false };
+        if let (Some(manager), Some(resources)) = (&guard.manager, resources) {
+            manager.apply(resources).at(Stage::Cgroup, "").map_err(Failure::into_error)?;
+        }
+        Ok(guard)
+    }
+
+    fn paths(&self) -> Option<&cgroup::Paths> {
+        self.manager
+            .as_ref()
+            .map(cgroup::Manager::paths)
+            .filter(|paths| !matches!(paths, cgroup::Paths::None(_)))
+    }
+
+    fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for GroupGuard {
+    fn drop(&mut self) {
+        if let (Some(manager), false) = (&self.manager, self.kept) {
+            // The launch has failed already; that error is the one to report.
+            let _ = manager.delete();
+        }
+    }
+}
+
+fn prepare_directory(path: &Path) -> Result<std::path::PathBuf> {
+    sys::fs::create_dir_all(path, 0o700).map_err(|error| Error::file("create", path, error.source))?;
+    let path = std::path::absolute(path).map_err(|source| Error::file("find", path, source))?;
+    // What an earlier life of the same container left would be read as the new one's end.
+    for name in ["exit.json", "pid.json"] {
+        let file = path.join(name);
+        sys::fs::remove_file_if_exists(&file).map_err(|error| Error::file("remove", &file, error.source))?;
+    }
+    Ok(path)
+}
+
+/// Tells whether setgroups(2) is forbidden in the caller's user namespace, as it is with a single mapped id.
+fn setgroups_denied() -> bool {
+    sys::fs::read_limited(Path::new("/proc/self/setgroups"), 64).is_ok_and(|text| text.starts_with(b"deny"))
+}
+
+/// Holds the plan's place until the plan, which names the other descriptors, is complete.
+fn placeholder() -> Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::file("open", "/dev/null", errno))
+}
+
+/// The spawner process.
+fn serve(socket: OwnedFd) -> i32 {
+    // A session of its own: the terminal's signals are the caller's business.
+    let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(c"davit-spawner");
+    if use_null_streams().is_err() {
+        return 70;
+    }
+    // Children are reaped by the kernel: nobody here waits for a monitor.
+    sys::signal::ignore_children();
+    let Ok(trampoline) = sys::trampoline::program() else { return 70 };
+    let mut packet = [0; 8];
+    loop {
+        let Ok(mut received) = sys::scm::receive(&socket, &mut packet) else { return 70 };
+        let Some(request) = received.descriptors.pop() else { return 0 };
+        match sys::process::fork() {
+            Ok(Fork::Child) => {
+                drop(socket);
+                return monitor::serve(request, &trampoline);
+            }
+            Ok(Fork::Parent { .. }) => {}
+            Err(error) => {
+                let failure = Failure::new(Stage::Spawn, "", &error);
+                let _ = sys::scm::send(&request, &failure.encode(), &[]);
+            }
+        }
+    }
+}
+
+/// Lets go of the caller's streams, which whoever reads them must see end with the caller.
+fn use_null_streams() -> io::Result<()> {
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
 }

@@ -3,10 +3,12 @@
 use std::fs;
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// The five sets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sets {
     /// Limits what exec can give.
     pub bounding: u64,
@@ -38,7 +40,11 @@ pub fn current() -> io::Result<Sets> {
     })
 }
 
-/// Number of the highest capability that the running kernel knows.
+/// Reads the permitted set of the caller; needs no /proc.
+pub fn current_permitted() -> io::Result<u64> {
+    Ok(rustix::thread::capabilities(None)?.permitted.bits())
+}
+
 fn each() -> impl Iterator<Item = (u64, CapabilitySet)> {
     (0..64).map(|number| 1_u64 << number).map(|bit| (bit, CapabilitySet::from_bits_retain(bit)))
 }

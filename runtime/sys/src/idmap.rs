@@ -5,8 +5,10 @@ use std::fs;
 use std::io;
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+
 /// One range of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// First id inside the namespace.
     pub inside: u32,

@@ -43,15 +43,15 @@ const ALLOWED: u64 = CLONE_PARENT
     | libc::CLONE_NEWPID as u64
     | libc::CLONE_NEWNET as u64;
 
-/// Tells whether the calling process has one thread. Needs /proc.
-pub fn is_single_threaded() -> io::Result<bool> {
-    // The link count of the task directory is 2 + the number of threads.
-    let status = rustix::fs::stat("/proc/self/task")?;
-    Ok(status.st_nlink == 3)
+/// Tells whether the calling process has one thread.
+pub fn is_single_threaded() -> bool {
+    // Unsharing the thread group is refused with several threads and does nothing with one. Unlike a look into /proc
+    // it works in a process that has just joined a container's mount namespace.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_THREAD).is_ok()
 }
 
 fn require_single_thread() -> io::Result<()> {
-    if is_single_threaded()? {
+    if is_single_threaded() {
         return Ok(());
     }
     Err(io::Error::other("a process with several threads cannot fork safely"))
@@ -170,7 +170,7 @@ pub fn new_session_keyring(name: &std::ffi::CStr) -> io::Result<()> {
 }
 
 /// The scheduling of a process, for sched_setattr(2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Scheduler {
     /// `SCHED_*` number.
     pub policy: u32,
@@ -227,6 +227,24 @@ pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes the caller see a 32-bit machine (`PER_LINUX32`).
+pub fn set_personality_linux32() -> io::Result<()> {
+    const PER_LINUX32: libc::c_ulong = 8;
+    // rustix has no personality.
+    // SAFETY: the call takes an integer and changes what uname(2) tells.
+    let result = unsafe { libc::personality(PER_LINUX32) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets a resource limit of the caller, by the kernel's number (`RLIMIT_*`); `u64::MAX` = unlimited.
+pub fn set_resource_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // rustix and nix take enumerations only, and lack some of the resources.
+    // SAFETY: the new limit lives during the call; no old one is asked for; an unknown resource is EINVAL.
+    let result = unsafe { libc::prlimit64(0, resource as _, &raw const limit, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Lets go of this process's mapped code pages and free heap, which come back from the page cache when touched. For
 /// processes that are about to sleep for long.
 pub fn shrink() {
@@ -253,7 +271,7 @@ mod tests {
     #[test]
     fn a_process_with_threads_does_not_fork() {
         // The test harness runs each test on a thread of its own.
-        assert!(!is_single_threaded().unwrap());
+        assert!(!is_single_threaded());
         assert!(fork().is_err());
         assert!(clone3(&Clone::default()).is_err());
     }

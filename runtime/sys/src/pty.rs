@@ -35,9 +35,14 @@ pub fn open() -> io::Result<Pair> {
 
 fn pair(master: OwnedFd) -> io::Result<Pair> {
     rustix::pty::unlockpt(&master)?;
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    let slave = open_slave(&master)?;
     Ok(Pair { master, slave })
+}
+
+/// Opens the other end of a master, whatever mount namespace it lies in.
+pub fn open_slave(master: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    Ok(rustix::pty::ioctl_tiocgptpeer(master, flags)?)
 }
 
 /// Sets the size in characters.

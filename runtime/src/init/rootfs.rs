@@ -1,0 +1,138 @@
+//! The root file system and the mounts of the spec, inside the container's own mount namespace.
+//!
+//! Every mount is made detached and then moved to a place that `openat2` resolved inside the rootfs, so no path is
+//! ever walked in the host's tree.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use sys::mount::{Attributes, Mount, Propagation};
+
+use crate::error::Stage;
+use crate::init::copy_up;
+use crate::plan::{MountPlan, RootfsPlan, Source};
+use crate::wire::{At, Descriptors, Failure};
+
+/// Mounts everything and returns the root directory of the container, still below the host's.
+pub(super) fn mount(plan: &RootfsPlan, descriptors: &mut Descriptors) -> Result<OwnedFd, Failure> {
+    let around = match plan.propagation {
+        // Peers and masters of volumes must stay what they are.
+        Some(Propagation::Shared | Propagation::Slave) => Propagation::Slave,
+        _ => Propagation::Private,
+    };
+    sys::mount::set_root_propagation(around).at(Stage::Rootfs, "")?;
+    let mut root = None;
+    for index in &plan.mounts {
+        let mount = descriptors.take(*index).at(Stage::Rootfs, "")?;
+        match &root {
+            // Over the host's root: a place that every user namespace can reach. It is out of sight until the pivot,
+            // because the current root directory is the mount below.
+            None => sys::mount::attach(&mount, CWD, Path::new("/")),
+            Some(below) => sys::mount::attach(&mount, below, Path::new("")),
+        }
+        .at(Stage::Rootfs, "")?;
+        root = Some(mount);
+    }
+    let root = root.ok_or_else(|| {
+        Failure::new(Stage::Rootfs, "", &std::io::Error::from(std::io::ErrorKind::NotFound))
+    })?;
+    for place in &plan.places {
+        put(place, &root, descriptors)?;
+    }
+    Ok(root)
+}
+
+fn put(place: &MountPlan, root: &OwnedFd, descriptors: &mut Descriptors) -> Result<(), Failure> {
+    let subject = || place.destination.display().to_string();
+    let target = target(root, &place.destination, place.directory).at(Stage::Mount, subject())?;
+    let mount = match &place.source {
+        Source::Prepared(index) => descriptors.take(*index).at(Stage::Mount, subject())?,
+        Source::New(mount, fallback) => match make(mount) {
+            Ok(mount) => mount,
+            Err(error) => match fallback {
+                Some(index) => descriptors.take(*index).at(Stage::Mount, subject())?,
+                None => return Err(error).at(Stage::Mount, subject()),
+            },
+        },
+        Source::CgroupV1 { hierarchies, read_only } => {
+            return put_hierarchies(hierarchies, *read_only, &target, descriptors);
+        }
+    };
+    if place.copy_up {
+        copy_up::copy(&target, &mount)
+            .at(Stage::Mount, format!("{}: copy what the image has there", subject()))?;
+    }
+    sys::mount::attach(&mount, &target, Path::new("")).at(Stage::Mount, subject())
+}
+
+fn make(mount: &Mount) -> sys::mount::Result<OwnedFd> {
+    let first = match sys::mount::detached(mount) {
+        Ok(mount) => return Ok(mount),
+        Err(error) => error,
+    };
+    // In a user namespace group 5 may have no mapping: terminals then belong to the process's own group.
+    if let sys::mount::Filesystem::Named { fstype, options, .. } = &mount.filesystem
+        && fstype == "devpts"
+        && options.iter().any(|(key, _)| key == "gid")
+    {
+        let mut without = mount.clone();
+        if let sys::mount::Filesystem::Named { options, .. } = &mut without.filesystem {
+            options.retain(|(key, _)| key != "gid");
+        }
+        return sys::mount::detached(&without).map_err(|_| first);
+    }
+    Err(first)
+}
+
+/// The place of a mount, made if it is missing.
+fn target(root: &OwnedFd, path: &Path, directory: bool) -> std::io::Result<OwnedFd> {
+    if directory {
+        return sys::beneath::create_dir_all_in_root(root, path, 0o755, None);
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match sys::beneath::open_in_root(root, path, flags, 0) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        result => return result,
+    }
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+        let parent = sys::beneath::create_dir_all_in_root(root, parent, 0o755, None)?;
+        let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(parent, name, create, Mode::from_raw_mode(0o644))?;
+    }
+    sys::beneath::open_in_root(root, path, flags, 0)
+}
+
+/// The tree of the old control group layout: each hierarchy shows the container's own group.
+fn put_hierarchies(
+    hierarchies: &[(String, usize)],
+    read_only: bool,
+    target: &OwnedFd,
+    descriptors: &mut Descriptors,
+) -> Result<(), Failure> {
+    let stage = Stage::Mount;
+    let subject = |name: &str| format!("/sys/fs/cgroup/{name}");
+    let mut tree = Mount::tmpfs(0o755, None);
+    tree.attributes = Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
+    let tree = sys::mount::detached(&tree).at(stage, subject(""))?;
+    // A place must be in the namespace before anything is put below it.
+    sys::mount::attach(&tree, target, Path::new("")).at(stage, subject(""))?;
+    for (name, index) in hierarchies {
+        rustix::fs::mkdirat(&tree, OsStr::new(name), Mode::from_raw_mode(0o755)).at(stage, subject(name))?;
+        let mount = descriptors.take(*index).at(stage, subject(name))?;
+        sys::mount::attach(&mount, tree.as_fd(), Path::new(name)).at(stage, subject(name))?;
+        // cpu,cpuacct is also known by each of its parts.
+        for part in name.split(',').filter(|part| part != name) {
+            match rustix::fs::symlinkat(OsStr::new(name), &tree, OsStr::new(part)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(errno).at(stage, subject(part)),
+            }
+        }
+    }
+    if read_only {
+        sys::mount::set_attributes(&tree, Attributes::READ_ONLY, Attributes::NONE, false)
+            .at(stage, subject(""))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Times and sizes, on demand: `cargo test -p runtime --test it -- speed`.
+
+use crate::lab::{Lab, parse, spec};
+use runtime::{CgroupSetup, ExecRequest, OutputMode};
+use std::time::Instant;
+
+pub(crate) fn measure(lab: &Lab) {
+    let spec = parse(&spec(&["true"]));
+    let once = |cgroup: bool| {
+        let mut launch = lab.launch(&spec);
+        (launch.attach, launch.stdout, launch.stderr) = (false, OutputMode::Null, OutputMode::Null);
+        if cgroup {
+            launch.cgroup = CgroupSetup::Path(format!("davit-test/{}", launch.id).into());
+        }
+        let run_dir = launch.run_dir.clone();
+        let begin = Instant::now();
+        let launched = lab.spawner.launch(launch).unwrap();
+        let started = begin.elapsed();
+        assert_eq!(launched.wait().unwrap().code, 0);
+        launched.finish();
+        let waited = begin.elapsed();
+        runtime::delete(&run_dir).unwrap();
+        [started, waited, begin.elapsed()].map(|time| time.as_micros())
+    };
+    for cgroup in [false, true] {
+        let mut all: Vec<[u128; 3]> = (0..100).map(|_| once(cgroup)).collect();
+        all.sort_by_key(|times| times[1]);
+        println!(
+            "cgroup {cgroup}: launch, +exit, +delete in microseconds: min {:?} median {:?}",
+            all[0], all[50]
+        );
+    }
+    let idle = parse(&crate::lab::spec(&["sleep", "1000"]));
+    let mut launch = lab.launch(&idle);
+    launch.attach = false;
+    let run_dir = launch.run_dir.clone();
+    let launched = lab.spawner.launch(launch).unwrap();
+    let process = spec.process().clone().unwrap();
+    let mut all: Vec<u128> = (0..100)
+        .map(|_| {
+            let session = lab.scratch();
+            let mut request = ExecRequest::new("x", &run_dir, session, &process);
+            (request.stdout, request.stderr) = (OutputMode::Null, OutputMode::Null);
+            let begin = Instant::now();
+            let launched = lab.spawner.exec(request).unwrap();
+            launched.wait().unwrap();
+            launched.finish();
+            begin.elapsed().as_micros()
+        })
+        .collect();
+    all.sort_unstable();
+    println!("exec and exit in microseconds: min {} median {}", all[0], all[50]);
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", launched.monitor_pid)).unwrap();
+    println!("idle monitor:\n{rollup}");
+    runtime::kill(&run_dir, 9).unwrap();
+    launched.wait().unwrap();
+    launched.finish();
+}
