@@ -1,9 +1,28 @@
 //! One build from text to image: the order of the parts, and nothing of their work.
 
-use crate::ports::{Cancel, Executor, NetworkMode, Progress, Resolver, Secrets};
+mod work;
+
+pub(crate) use work::NamedLayer;
+
+use crate::assemble;
+use crate::context;
+use crate::diagnostic::{Report, Severity};
+use crate::graph::{Graph, Op, Place};
+use crate::ignore::Ignore;
+use crate::instruction::Containerfile;
+use crate::lint::LintOptions;
+use crate::lower::{self, Lowered};
+use crate::ops;
+use crate::ports::{
+    Cancel, Event, Executor, NetworkMode, PortError, Progress, ResolvedImage, Resolver, Secrets, VertexInfo,
+};
+use crate::solver::{self, Broken, Order};
+use crate::stages::{self, Base, Plan, PlanOptions};
+use crate::{lint, parse};
 use oci::{ChainId, DiffId, Digest, Platform};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use storage::{Lease, Store};
 
 /// What to build, and with what.
@@ -20,7 +39,7 @@ pub struct BuildRequest<'a> {
     pub containerfile_name: String,
     /// Its text.
     pub containerfile: String,
-    /// The ignore file's name and text, chosen by [`crate::context::find_ignore_file`] or by the caller.
+    /// The ignore file's name and text; [`crate::context::find_ignore_file`] finds it.
     pub ignore: Option<(String, String)>,
     /// `--target`: name or number of a stage; the last one where `None`.
     pub target: Option<String>,
@@ -40,12 +59,16 @@ pub struct BuildRequest<'a> {
     pub platform: Platform,
     /// `--label`, in order.
     pub labels: Vec<(String, String)>,
-    /// `--env`/`--unsetenv` style changes of the config are not the builder's; this is `--network`.
+    /// `--env`: variables of the image that no instruction sets.
+    pub env: Vec<(String, String)>,
+    /// `--network`
     pub network: NetworkMode,
     /// What in the executor's settings changes what a step does (names of extra hosts, say): part of the steps' keys.
     pub step_settings: String,
-    /// Time of the image and limit of its files' times, seconds since 1970 (`--timestamp`, `SOURCE_DATE_EPOCH`).
+    /// Time of the image, seconds since 1970 (`--timestamp`, `SOURCE_DATE_EPOCH`); `None` = now.
     pub timestamp: Option<i64>,
+    /// Whether `timestamp` also limits the times of new files.
+    pub rewrite_timestamp: bool,
     /// Runs the RUN steps.
     pub executor: &'a dyn Executor,
     /// Finds images and downloads.
@@ -109,4 +132,324 @@ pub struct BuiltLayer {
     pub chain_id: ChainId,
     /// Digest of its plain tar.
     pub diff_id: DiffId,
+}
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The Containerfile is wrong, or asks for something that is not supported; nothing ran.
+    #[error(transparent)]
+    Containerfile(#[from] Report),
+    /// The ignore file is wrong.
+    #[error("{name}: {source}")]
+    IgnoreFile {
+        /// Its name.
+        name: String,
+        /// Where and what.
+        source: crate::ignore::BadPattern,
+    },
+    /// The context directory cannot be opened.
+    #[error("open build context")]
+    Context {
+        /// Why.
+        source: sys::fs::Error,
+    },
+    /// An image that the Containerfile names could not be had.
+    #[error("{file}:{line}: resolve image {reference}")]
+    Image {
+        /// The Containerfile.
+        file: String,
+        /// The line, 1 = first.
+        line: usize,
+        /// The image.
+        reference: String,
+        /// Why.
+        source: PortError,
+    },
+    /// A step failed.
+    #[error("{file}:{}: stage {}: {}", place.line, place.stage, place.text)]
+    Step {
+        /// The Containerfile.
+        file: String,
+        /// Stage, line and text of the instruction.
+        place: Place,
+        /// Why; of a failed RUN its exit status and last lines.
+        source: ops::Error,
+    },
+    /// The build was given up.
+    #[error("build cancelled")]
+    Cancelled,
+    /// The solver failed, not a step.
+    #[error("{message}")]
+    Solver {
+        /// How.
+        message: String,
+    },
+    /// The image could not be made of its layers.
+    #[error("assemble the image")]
+    Assemble(#[source] ops::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Cancelled => Error::Cancelled,
+            other => Error::Solver { message: other.to_string() },
+        }
+    }
+}
+
+impl Error {
+    /// How the command of a failed RUN ended, and its last lines of output.
+    pub fn step_exit(&self) -> Option<(crate::ports::StepExit, &[String])> {
+        match self {
+            Error::Step { source: ops::Error::Exit { exit, last_lines }, .. } => Some((*exit, last_lines)),
+            _ => None,
+        }
+    }
+}
+
+/// Steps that run at once where nobody says: one for each CPU, but at least 2, because most steps wait.
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).max(2)
+}
+
+/// Builds an image.
+///
+/// The first failing step cancels those that run beside it, through `request.cancel`. What was built before a failure
+/// stays in the cache.
+pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
+    let parsed = parse::parse(&request.containerfile_name, &request.containerfile);
+    let file = parsed.into_result()?;
+    let platform_args = platform_args(&request.platform, request.target.as_deref());
+    let options = PlanOptions {
+        target: request.target.clone(),
+        build_args: request.build_args.clone(),
+        platform_args: platform_args.clone(),
+        contexts: request.named_contexts.keys().cloned().collect(),
+    };
+    let plan =
+        stages::plan(&file, &options).map_err(|diagnostics| Report::new(file.source.clone(), diagnostics))?;
+    let ignore = read_ignore(request)?;
+    let images = ImageTable { resolver: request.resolver, known: Mutex::default() };
+    images.prefetch(&plan, request);
+    let lowered = lower::lower(
+        &file,
+        &plan,
+        &lower::Options {
+            build_args: &request.build_args,
+            platform_args: &platform_args,
+            platform: &request.platform,
+            contexts: &request.named_contexts,
+            network: request.network,
+            step_settings: &request.step_settings,
+            proxy: &request.proxy,
+            no_cache: request.no_cache,
+            no_cache_filter: &request.no_cache_filter,
+            labels: &request.labels,
+            env: &request.env,
+        },
+        &|reference, platform| images.get(reference, platform),
+    )
+    .map_err(|error| match error {
+        lower::Error::Report(report) => Error::Containerfile(report),
+        lower::Error::Image { line, reference, source } => {
+            Error::Image { file: request.containerfile_name.clone(), line, reference, source }
+        }
+    })?;
+    let mut warnings = check(&file, options, ignore.as_deref(), &images)?;
+    warnings.extend(unused_args(request, &lowered.used_args));
+    for warning in &warnings {
+        request.progress.event(Event::Warning(warning));
+    }
+    solve(request, &lowered, ignore, warnings)
+}
+
+fn read_ignore(request: &BuildRequest<'_>) -> Result<Option<Arc<Ignore>>, Error> {
+    let Some((name, text)) = &request.ignore else { return Ok(None) };
+    let ignore =
+        context::parse_ignore(text).map_err(|source| Error::IgnoreFile { name: name.clone(), source })?;
+    Ok(Some(ignore))
+}
+
+/// The build checks: warnings ready to print, or an error where the file says that they are errors.
+fn check(
+    file: &Containerfile,
+    plan: PlanOptions,
+    ignore: Option<&Ignore>,
+    images: &ImageTable<'_>,
+) -> Result<Vec<String>, Error> {
+    let settings =
+        lint::settings(file).map_err(|diagnostic| Report::new(file.source.clone(), vec![diagnostic]))?;
+    let options = LintOptions { plan, ignore, environments: images.environments() };
+    let mut found = lint::check(file, &settings, &options);
+    if settings.error && !found.is_empty() {
+        for diagnostic in &mut found {
+            diagnostic.severity = Severity::Error;
+        }
+        return Err(Report::new(file.source.clone(), found).into());
+    }
+    Ok(found.iter().map(|warning| warning.render(&file.source, false)).collect())
+}
+
+fn solve(
+    request: &BuildRequest<'_>,
+    lowered: &Lowered,
+    ignore: Option<Arc<Ignore>>,
+    warnings: Vec<String>,
+) -> Result<Built, Error> {
+    let infos = vertex_infos(&lowered.graph);
+    request.progress.event(Event::Plan(&infos));
+    let clamp = request.timestamp.filter(|_| request.rewrite_timestamp);
+    let workspace = ops::snapshot::Workspace::new(request.store, request.lease, clamp);
+    let work = work::Build::new(request, &lowered.graph, &workspace, ignore)?;
+    let order = Order {
+        graph: &lowered.graph,
+        targets: &[lowered.target],
+        jobs: request.jobs.filter(|jobs| *jobs > 0).unwrap_or_else(default_jobs),
+        cancel: &request.cancel,
+        progress: request.progress,
+    };
+    let solved = solver::solve(&work, &order);
+    // What was hashed need not be hashed again, whatever became of the build.
+    work.write_memories();
+    let solved = solved?;
+    let rootfs = match solved.outputs.into_iter().next() {
+        Some(work::Output::Rootfs(rootfs)) => rootfs,
+        _ => return Err(Broken::Stuck.into()),
+    };
+    let layers = work.name_layers(&rootfs).map_err(Error::Assemble)?;
+    let image = assemble::assemble(request, lowered, &layers)?;
+    Ok(Built {
+        image_id: image.id,
+        config: image.config,
+        layers: layers
+            .iter()
+            .map(|layer| BuiltLayer { chain_id: layer.chain_id.clone(), diff_id: layer.diff_id.clone() })
+            .collect(),
+        ran: solved.ran,
+        cached: solved.cached,
+        warnings,
+    })
+}
+
+/// Images by reference and platform, each resolved once.
+struct ImageTable<'a> {
+    resolver: &'a dyn Resolver,
+    known: Mutex<BTreeMap<(String, String), Arc<ResolvedImage>>>,
+}
+
+impl ImageTable<'_> {
+    fn get(&self, reference: &str, platform: &Platform) -> Result<Arc<ResolvedImage>, PortError> {
+        let key = (reference.to_owned(), platform.to_string());
+        if let Some(image) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(image.clone());
+        }
+        let image = Arc::new(self.resolver.image(reference, platform)?);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, image.clone());
+        Ok(image)
+    }
+
+    /// Names of the variables that images set, by reference.
+    fn environments(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .map(|((reference, _), image)| {
+                let names = image.config.config.env.iter().filter_map(|entry| entry.split('=').next());
+                (reference.clone(), names.map(str::to_owned).collect())
+            })
+            .collect()
+    }
+
+    /// Resolves the bases of all stages that are needed, at the same time. What fails, fails again in its place.
+    fn prefetch(&self, plan: &Plan, request: &BuildRequest<'_>) {
+        let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
+        for stage in plan.stages.iter().filter(|stage| stage.needed) {
+            if let Base::Image(reference) = &stage.base {
+                let platform = stage.platform.clone().unwrap_or_else(|| request.platform.to_string());
+                wanted.insert((reference.clone(), platform));
+            }
+        }
+        if wanted.len() < 2 {
+            return;
+        }
+        std::thread::scope(|scope| {
+            for (reference, platform) in &wanted {
+                if let Ok(platform) = platform.parse::<Platform>() {
+                    scope.spawn(move || self.get(reference, &platform).map(|_| ()));
+                }
+            }
+        });
+    }
+}
+
+fn platform_args(target: &Platform, stage: Option<&str>) -> BTreeMap<String, String> {
+    let mut args = BTreeMap::new();
+    for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
+        args.insert(format!("{prefix}PLATFORM"), platform.to_string());
+        args.insert(format!("{prefix}OS"), platform.os.clone());
+        args.insert(format!("{prefix}ARCH"), platform.architecture.clone());
+        args.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
+        args.insert(format!("{prefix}OSVERSION"), platform.os_version.clone().unwrap_or_default());
+    }
+    args.insert("TARGETSTAGE".to_owned(), stage.unwrap_or("default").to_owned());
+    args
+}
+
+/// Build arguments that nothing asked for, as buildah warns of them.
+fn unused_args(request: &BuildRequest<'_>, used: &BTreeSet<String>) -> Option<String> {
+    const KNOWN: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+    let unused: Vec<&str> = request
+        .build_args
+        .keys()
+        .filter(|name| {
+            !used.contains(*name)
+                && !KNOWN.contains(&name.to_ascii_uppercase().as_str())
+                && !name.starts_with("BUILDKIT_")
+                && *name != "SOURCE_DATE_EPOCH"
+        })
+        .map(String::as_str)
+        .collect();
+    (!unused.is_empty()).then(|| format!("build arguments that nothing uses: {}", unused.join(", ")))
+}
+
+fn vertex_infos(graph: &Graph) -> Vec<VertexInfo> {
+    let stages: BTreeSet<&str> = graph
+        .vertices()
+        .filter(|(_, vertex)| vertex.place.step > 0)
+        .map(|(_, vertex)| vertex.place.stage.as_str())
+        .collect();
+    graph
+        .vertices()
+        .filter(|(_, vertex)| vertex.place.step > 0 || matches!(vertex.op, Op::Http(_)))
+        .map(|(id, vertex)| {
+            let place = &vertex.place;
+            let counted = format!("{}/{}", place.step, place.steps);
+            let name = if place.step == 0 {
+                place.text.clone()
+            } else if stages.len() > 1 {
+                let stage = match place.stage.bytes().all(|byte| byte.is_ascii_digit()) {
+                    true => format!("stage-{}", place.stage),
+                    false => place.stage.clone(),
+                };
+                format!("[{stage} {counted}] {}", place.text)
+            } else {
+                format!("[{counted}] {}", place.text)
+            };
+            VertexInfo {
+                id: id.0,
+                name,
+                stage: place.stage.clone(),
+                step: place.step,
+                steps: place.steps,
+                line: place.line,
+                inputs: vertex.inputs.iter().map(|edge| edge.from.0).collect(),
+            }
+        })
+        .collect()
 }

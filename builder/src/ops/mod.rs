@@ -1,1 +1,144 @@
-//! Being written.
+//! What vertices do: each op on open directories and snapshots, knowing nothing of keys and scheduling.
+
+pub(crate) mod beneath;
+pub(crate) mod copy;
+pub(crate) mod exec;
+pub(crate) mod glob;
+pub(crate) mod mounts;
+pub(crate) mod owner;
+pub(crate) mod snapshot;
+pub(crate) mod stubs;
+pub(crate) mod tree;
+pub(crate) mod unpack;
+pub(crate) mod write;
+
+use crate::ports::{PortError, StepExit};
+use std::path::PathBuf;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be used.
+    #[error("{action} {}", .path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what, as seen from the tree's root.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+    /// A source of COPY or ADD is not there.
+    #[error("{path}: not found")]
+    NotFound {
+        /// The path in the context, stage or image.
+        path: String,
+    },
+    /// A directory is to be copied onto something that is none.
+    #[error("copy a directory to {}: it is not a directory", .path.display())]
+    NotADirectory {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// A file is to be copied onto a directory.
+    #[error("copy a file to {}: it is a directory", .path.display())]
+    IsADirectory {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// Several files are to be copied to one name.
+    #[error("copy several files to {destination}: it is not a directory and does not end with /")]
+    SeveralSources {
+        /// The destination.
+        destination: String,
+    },
+    /// The passwd file does not have the name.
+    #[error("unknown user {name:?}: not in /etc/passwd of the image")]
+    UnknownUser {
+        /// The name.
+        name: String,
+    },
+    /// The group file does not have the name.
+    #[error("unknown group {name:?}: not in /etc/group of the image")]
+    UnknownGroup {
+        /// The name.
+        name: String,
+    },
+    /// A value of `--chmod` or `--exclude` is none.
+    #[error("invalid {what} {value:?}: {reason}")]
+    InvalidValue {
+        /// Which value.
+        what: &'static str,
+        /// As written, expanded.
+        value: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A step ended with an error.
+    #[error("{}", exit_text(.exit))]
+    Exit {
+        /// How.
+        exit: StepExit,
+        /// Its last lines of output.
+        last_lines: Vec<String>,
+    },
+    /// A required secret was not given.
+    #[error("secret {id:?} is required and was not given")]
+    MissingSecret {
+        /// Its ID.
+        id: String,
+    },
+    /// A download is not what it must be.
+    #[error("download {url}: expected {expected}, got {actual}")]
+    Checksum {
+        /// Where from.
+        url: String,
+        /// The digest that was asked for.
+        expected: oci::Digest,
+        /// The digest that came.
+        actual: oci::Digest,
+    },
+    /// An archive could not be unpacked.
+    #[error("unpack {path}")]
+    Unpack {
+        /// The archive.
+        path: String,
+        /// Why.
+        source: PortError,
+    },
+    /// A mount could not be made.
+    #[error(transparent)]
+    Mount(#[from] sys::mount::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The executor or the resolver failed.
+    #[error("{action}")]
+    Port {
+        /// What was asked of it.
+        action: String,
+        /// Why.
+        source: PortError,
+    },
+    /// The solver gave the vertex up.
+    #[error(transparent)]
+    Solver(#[from] crate::solver::Broken),
+}
+
+fn exit_text(exit: &StepExit) -> String {
+    match exit {
+        StepExit { oom_killed: true, .. } => "killed: out of memory".to_owned(),
+        StepExit { signal: Some(signal), .. } => format!("killed by signal {signal}"),
+        StepExit { code, .. } => format!("exit status {code}"),
+    }
+}
+
+/// Makes the closure that puts an action and a path to an I/O error.
+pub(crate) fn io_error(
+    action: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Io { action, path, source }
+}

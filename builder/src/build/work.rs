@@ -1,0 +1,415 @@
+//! The solver's work: operations, their keys and their records.
+
+use super::{BuildRequest, Context, Error, NamedContext};
+use crate::cache::content_hash::Selection;
+use crate::cache::memory::Memory;
+use crate::cache::{Key, index, key};
+use crate::context::{self, OpenContext};
+use crate::graph::{CopyOp, CopySource, Edge, ExecOp, Graph, HttpOp, MountKind, Op, VertexId};
+use crate::ignore::Ignore;
+use crate::ops::exec::{self, Surroundings};
+use crate::ops::snapshot::{Own, Rootfs, Workspace, wait_for_digest};
+use crate::ops::tree::Tree;
+use crate::ops::{self, copy, mounts, owner, write};
+use crate::ports::{HttpAnswer, HttpMemory};
+use crate::solver::{Broken, Step, Work};
+use oci::{ChainId, DiffId, Digest, Digester};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// What a vertex gives to others.
+#[derive(Debug, Clone)]
+pub(super) enum Output {
+    Rootfs(Rootfs),
+    Context(Arc<OpenContext>),
+    Download { file: Arc<File>, digest: Digest, modified: Option<i64> },
+}
+
+/// One build's work.
+pub(super) struct Build<'a> {
+    request: &'a BuildRequest<'a>,
+    graph: &'a Graph,
+    workspace: &'a Workspace<'a>,
+    contexts: BTreeMap<Option<String>, Arc<OpenContext>>,
+    /// Stat memories of the contexts, read when something is hashed.
+    memories: BTreeMap<Option<String>, OnceLock<Arc<Memory>>>,
+    /// New layers in the order in which they were made, with what they are recorded under.
+    made: Mutex<Vec<Made>>,
+}
+
+struct Made {
+    key: Option<Key>,
+    text: String,
+    rootfs: Rootfs,
+}
+
+/// A layer of the image.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedLayer {
+    pub(crate) chain_id: ChainId,
+    pub(crate) diff_id: DiffId,
+    pub(crate) size: u64,
+}
+
+impl<'a> Build<'a> {
+    pub(super) fn new(
+        request: &'a BuildRequest<'a>,
+        graph: &'a Graph,
+        workspace: &'a Workspace<'a>,
+        ignore: Option<Arc<Ignore>>,
+    ) -> Result<Self, Error> {
+        let mut contexts = BTreeMap::new();
+        for (_, vertex) in graph.vertices() {
+            let Op::Directory(directory) = &vertex.op else { continue };
+            let (path, ignore) = match &directory.name {
+                None => match &request.context {
+                    Context::Directory(path) => (path.clone(), ignore.clone()),
+                    Context::Empty => {
+                        let path = workspace.lease.directory()?.join("empty");
+                        sys::fs::create_dir_all(&path, 0o755).map_err(storage::Error::from)?;
+                        (path, None)
+                    }
+                },
+                Some(name) => match request.named_contexts.get(name) {
+                    Some(NamedContext::Directory(path)) => (path.clone(), None),
+                    _ => return Err(Broken::Stuck.into()),
+                },
+            };
+            let open = context::open(&path, ignore).map_err(|source| Error::Context { source })?;
+            contexts.insert(directory.name.clone(), Arc::new(open));
+        }
+        let memories = contexts.keys().map(|name| (name.clone(), OnceLock::new())).collect();
+        Ok(Self { request, graph, workspace, contexts, memories, made: Mutex::default() })
+    }
+
+    /// Writes what was learnt about the contexts' files. Losing it costs time only.
+    pub(super) fn write_memories(&self) {
+        for memory in self.memories.values().filter_map(OnceLock::get) {
+            let _ = memory.write();
+        }
+    }
+
+    fn memory(&self, name: &Option<String>) -> Option<Arc<Memory>> {
+        let context = self.contexts.get(name)?;
+        let cell = self.memories.get(name)?;
+        let memory = cell.get_or_init(|| {
+            let directory = self.request.store.root().join("build");
+            let path = match rustix::fs::fstat(context.tree.root()) {
+                Ok(stat) => Memory::path_for(&directory, &stat),
+                Err(_) => directory.join("stat-unknown"),
+            };
+            Arc::new(Memory::read(path))
+        });
+        Some(memory.clone())
+    }
+
+    fn tree(&self, output: &Output) -> Result<Tree, ops::Error> {
+        match output {
+            Output::Rootfs(rootfs) => self.workspace.read(rootfs),
+            Output::Context(context) => Ok(context.tree.clone()),
+            Output::Download { .. } => Err(Broken::Stuck.into()),
+        }
+    }
+
+    fn fail(&self, vertex: VertexId, source: ops::Error) -> Error {
+        if let ops::Error::Solver(Broken::Cancelled) = source {
+            return Error::Cancelled;
+        }
+        let place = self.graph.vertex(vertex).place.clone();
+        Error::Step { file: self.request.containerfile_name.clone(), place, source }
+    }
+
+    /// Digest of what a COPY selects of one input.
+    fn copied_content(
+        &self,
+        op: &CopyOp,
+        input: usize,
+        edge: &Edge,
+        output: &Output,
+        step: &Step<'_>,
+    ) -> Result<Digest, ops::Error> {
+        if let Output::Download { digest, modified, .. } = output {
+            let mut digester = Digester::new();
+            digester.update(digest.as_str().as_bytes());
+            digester.update(format!("{modified:?}").as_bytes());
+            return Ok(digester.finish());
+        }
+        let tree = self.tree(output)?;
+        let memory = self.memory_of(edge);
+        let mut selection = Selection::new(memory.as_deref());
+        for source in &op.sources {
+            let CopySource::Path { input: number, path } = source else { continue };
+            if *number != input {
+                continue;
+            }
+            selection.add_bytes(b"source", path.as_bytes());
+            for (tree, selected) in copy::select(op, &tree, path)? {
+                selection.add(&tree, &selected.name, &selected.source, !op.parents)?;
+            }
+        }
+        selection.finish(step.compute)
+    }
+
+    fn memory_of(&self, edge: &Edge) -> Option<Arc<Memory>> {
+        match &self.graph.vertex(edge.from).op {
+            Op::Directory(directory) => self.memory(&directory.name),
+            _ => None,
+        }
+    }
+
+    /// Digest of what a RUN mounts of one input.
+    fn mounted_content(
+        &self,
+        op: &ExecOp,
+        input: usize,
+        edge: &Edge,
+        output: &Output,
+        step: &Step<'_>,
+    ) -> Result<Digest, ops::Error> {
+        let tree = self.tree(output)?;
+        let memory = self.memory_of(edge);
+        let mut selection = Selection::new(memory.as_deref());
+        for mount in &op.mounts {
+            let MountKind::Bind { input: number, source } = &mount.kind else { continue };
+            if *number != input {
+                continue;
+            }
+            let found = tree.resolve(&ops::beneath::clean(Path::new(source)), source)?;
+            let found = found.ok_or_else(|| ops::Error::NotFound { path: format!("/{source}") })?;
+            selection.add(&tree, Path::new(""), &found, false)?;
+        }
+        selection.finish(step.compute)
+    }
+
+    fn download(&self, op: &HttpOp) -> Result<Output, ops::Error> {
+        let failed = |source| ops::Error::Port { action: format!("download {}", op.url), source };
+        let answer = self.request.resolver.http(&op.url, None).map_err(failed)?;
+        let HttpAnswer::File { body, memory: HttpMemory { last_modified, .. }, .. } = answer else {
+            return Err(failed("the server said that nothing changed, and was not asked".into()));
+        };
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&body));
+        let mut reader = sys::fs::open(Path::new(&path)).map_err(storage::Error::from)?;
+        let mut digester = match &op.checksum {
+            Some(expected) => Digester::for_digest(expected),
+            None => Digester::new(),
+        };
+        std::io::copy(&mut reader, &mut digester).map_err(ops::io_error("read", op.url.as_str()))?;
+        let digest = digester.finish();
+        if let Some(expected) = &op.checksum
+            && *expected != digest
+        {
+            return Err(ops::Error::Checksum {
+                url: op.url.clone(),
+                expected: expected.clone(),
+                actual: digest,
+            });
+        }
+        Ok(Output::Download { file: Arc::new(body), digest, modified: last_modified })
+    }
+
+    fn run_op(&self, vertex: VertexId, inputs: &[Output], step: &Step<'_>) -> Result<Output, ops::Error> {
+        let op = &self.graph.vertex(vertex).op;
+        if let Op::Http(op) = op {
+            return self.download(op);
+        }
+        let Some(Output::Rootfs(rootfs)) = inputs.first() else { return Err(Broken::Stuck.into()) };
+        let made = match op {
+            Op::Exec(op) => {
+                let around = Surroundings {
+                    workspace: self.workspace,
+                    executor: self.request.executor,
+                    secrets: &self.request.secrets,
+                };
+                let mut trees = BTreeMap::new();
+                for (number, output) in inputs.iter().enumerate().skip(1) {
+                    trees.insert(number, self.tree(output)?);
+                }
+                let source = |number: usize| match inputs.get(number)? {
+                    Output::Rootfs(rootfs) => {
+                        Some(mounts::Source::Rootfs(rootfs.clone(), trees.get(&number)?.clone()))
+                    }
+                    Output::Context(context) => Some(mounts::Source::Context(context.clone())),
+                    Output::Download { .. } => None,
+                };
+                exec::run(op, &around, rootfs, &source, step)?
+            }
+            Op::Copy(op) => {
+                let mut trees = BTreeMap::new();
+                for (number, output) in inputs.iter().enumerate().skip(1) {
+                    if !matches!(output, Output::Download { .. }) {
+                        trees.insert(number, self.tree(output)?);
+                    }
+                }
+                let input = |number: usize| match inputs.get(number)? {
+                    Output::Download { file, modified, .. } => Some(copy::Input::Download(file, *modified)),
+                    _ => trees.get(&number).map(copy::Input::Tree),
+                };
+                self.workspace.write_layer(rootfs, |root| copy::copy_all(op, root, &input, step.cancel))?
+            }
+            Op::Workdir(op) => self.workspace.write_layer(rootfs, |root| {
+                let path = ops::beneath::canonical(root, Path::new(&op.path), true)
+                    .map_err(ops::io_error("resolve", op.path.as_str()))?;
+                let missing = path.stat.is_none();
+                let owner = if missing && !op.user.is_empty() {
+                    owner::resolve(root, &op.user)?
+                } else {
+                    owner::Owner::default()
+                };
+                write::Destination { root }.make_directories(&path.path, owner).map(|_| ())
+            })?,
+            Op::Scratch | Op::Image(_) | Op::Directory(_) | Op::Http(_) => return Err(Broken::Stuck.into()),
+        };
+        self.start_digest(&made, step);
+        Ok(Output::Rootfs(made))
+    }
+
+    /// Hands the computation of the new layer's digest over, to run beside later steps.
+    fn start_digest(&self, rootfs: &Rootfs, step: &Step<'_>) {
+        let Some(own) = &rootfs.own else { return };
+        let (store, snapshot) = (self.request.store.clone(), own.snapshot.clone());
+        let pending = step.compute.spawn(move || storage::diff::diff_id_of(&store, &snapshot));
+        *own.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
+    }
+
+    /// Gives all new layers their names, records them, and returns the image's layers, lowest first.
+    pub(super) fn name_layers(&self, image: &Rootfs) -> Result<Vec<NamedLayer>, ops::Error> {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        for made in &made {
+            self.name_stack(&made.rootfs)?;
+            if let (Some(key), Some(own)) = (&made.key, &made.rootfs.own)
+                && let Some((chain_id, _)) = own.named.get()
+            {
+                index::put_named(self.workspace, key, chain_id, 0, &made.text)?;
+            }
+        }
+        self.name_stack(image)?;
+        let top = match &image.own {
+            Some(own) => own.named.get().map(|(chain_id, _)| chain_id.clone()),
+            None => image.base.clone(),
+        };
+        let mut layers = Vec::new();
+        let mut next = top;
+        while let Some(chain_id) = next {
+            let layer = self.request.store.layers().get(&chain_id)?;
+            let layer = layer.ok_or(storage::Error::LayerNotFound { chain_id })?;
+            next = layer.parent.clone();
+            layers.push(NamedLayer {
+                chain_id: layer.chain_id,
+                diff_id: layer.diff_id,
+                size: layer.unpacked_size,
+            });
+        }
+        layers.reverse();
+        Ok(layers)
+    }
+
+    /// Names the new layers of a root file system, lowest first.
+    fn name_stack(&self, rootfs: &Rootfs) -> Result<(), ops::Error> {
+        let mut stack: Vec<&Arc<Own>> = Vec::new();
+        let mut next = rootfs.own.as_ref();
+        while let Some(own) = next {
+            stack.push(own);
+            next = own.below.as_ref();
+        }
+        let mut parent = rootfs.base.clone();
+        for own in stack.into_iter().rev() {
+            if let Some((chain_id, _)) = own.named.get() {
+                parent = Some(chain_id.clone());
+                continue;
+            }
+            let diff = match wait_for_digest(own)? {
+                Some(diff) => diff,
+                // A layer of a build that was killed before it knew.
+                None => storage::diff::diff_id_of(self.request.store, &own.snapshot)?,
+            };
+            let chain_id = ChainId::next(parent.as_ref(), &diff.diff_id);
+            let layer = storage::Layer {
+                chain_id: chain_id.clone(),
+                diff_id: diff.diff_id.clone(),
+                parent: parent.take(),
+                snapshot: own.snapshot.clone(),
+                blobs: Vec::new(),
+                tar_size: diff.tar_size,
+                unpacked_size: diff.content_size,
+                created: jiff::Timestamp::now().to_string(),
+            };
+            self.request.store.layers().put(self.workspace.lease, &layer)?;
+            // Set once only, or by another stage's stack with the same value.
+            let _ = own.named.set((chain_id.clone(), diff.diff_id));
+            parent = Some(chain_id);
+        }
+        Ok(())
+    }
+}
+
+impl Work for Build<'_> {
+    type Output = Output;
+    type Error = Error;
+
+    fn source(&self, vertex: VertexId) -> Option<(Output, Option<Key>)> {
+        match &self.graph.vertex(vertex).op {
+            Op::Scratch => Some((Output::Rootfs(Rootfs::default()), Some(Key(self.definition(vertex))))),
+            Op::Image(image) => {
+                let rootfs = Rootfs { base: image.chain.last().cloned(), own: None };
+                Some((Output::Rootfs(rootfs), Some(Key(self.definition(vertex)))))
+            }
+            Op::Directory(directory) => {
+                self.contexts.get(&directory.name).map(|context| (Output::Context(context.clone()), None))
+            }
+            _ => None,
+        }
+    }
+
+    fn definition(&self, vertex: VertexId) -> Digest {
+        key::definition(&self.graph.vertex(vertex).op)
+    }
+
+    fn known_as(&self, cheap: &Key) -> Option<Key> {
+        index::alias(self.workspace, cheap)
+    }
+
+    fn remember_as(&self, cheap: &Key, key: &Key) {
+        // A forgotten alias costs a hash, not the build.
+        let _ = index::put_alias(self.workspace, cheap, key);
+    }
+
+    fn look_up(&self, _vertex: VertexId, key: &Key) -> Option<Output> {
+        index::look_up(self.workspace, key).map(Output::Rootfs)
+    }
+
+    fn content(&self, vertex: VertexId, inputs: &[Output], step: &Step<'_>) -> Result<Vec<Digest>, Error> {
+        let node = self.graph.vertex(vertex);
+        let by_content = node.inputs.iter().enumerate().filter(|(_, edge)| edge.by_content);
+        by_content
+            .zip(inputs)
+            .map(|((number, edge), output)| match &node.op {
+                Op::Copy(op) => self.copied_content(op, number, edge, output, step),
+                Op::Exec(op) => self.mounted_content(op, number, edge, output, step),
+                _ => Err(Broken::Stuck.into()),
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|source| self.fail(vertex, source))
+    }
+
+    fn run(
+        &self,
+        vertex: VertexId,
+        key: Option<&Key>,
+        inputs: &[Output],
+        step: &Step<'_>,
+    ) -> Result<Output, Error> {
+        let output = self.run_op(vertex, inputs, step).map_err(|source| self.fail(vertex, source))?;
+        if let Output::Rootfs(rootfs) = &output {
+            let text = self.graph.vertex(vertex).place.text.clone();
+            if let Some(key) = key {
+                index::put_result(self.workspace, key, rootfs, &text)
+                    .map_err(|source| self.fail(vertex, source))?;
+            }
+            let made = Made { key: key.cloned(), text, rootfs: rootfs.clone() };
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+        }
+        Ok(output)
+    }
+}

@@ -1,0 +1,191 @@
+//! Digests of what an operation selects of a tree: names, types, modes, content, link targets, extended attributes;
+//! neither times nor owners, because COPY does not keep those from its source.
+//!
+//! Each file has a digest of its own (without its name), so that the memory can keep it; the selection's digest is
+//! made of names and those.
+
+use crate::cache::memory::{Memory, State};
+use crate::ops::beneath::{self, Canonical};
+use crate::ops::tree::{Tree, Visit};
+use crate::ops::write::read_xattrs;
+use crate::ops::{Error, io_error};
+use crate::solver::{Broken, Compute};
+use oci::{Digest, Digester};
+use rayon::prelude::*;
+use rustix::fs::{FileType, OFlags, Stat};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Something to be hashed, in order.
+enum Item {
+    /// Its digest is known already.
+    Known(Digest),
+    /// A regular file that has to be read.
+    Read(usize),
+}
+
+/// A file that has to be read.
+struct Unread {
+    path: PathBuf,
+    state: State,
+}
+
+/// Files up to this many bytes together are hashed where we are; more are handed over.
+const INLINE_BYTES: u64 = 1 << 20;
+
+/// Collects what is selected, then reads what is not remembered.
+pub(crate) struct Selection<'a> {
+    memory: Option<&'a Memory>,
+    items: Vec<(Vec<u8>, Item)>,
+    unread: Vec<(Tree, Unread)>,
+    bytes: u64,
+}
+
+impl<'a> Selection<'a> {
+    pub(crate) fn new(memory: Option<&'a Memory>) -> Self {
+        Self { memory, items: Vec::new(), unread: Vec::new(), bytes: 0 }
+    }
+
+    /// Adds bytes that the key depends on.
+    pub(crate) fn add_bytes(&mut self, name: &[u8], bytes: &[u8]) {
+        self.items.push((name.to_vec(), Item::Known(Digest::of(bytes))));
+    }
+
+    /// Adds what is at a path and, for a directory, below it. Of a directory whose contents alone are copied, its
+    /// own mode and attributes do not count.
+    pub(crate) fn add(
+        &mut self,
+        tree: &Tree,
+        name: &Path,
+        source: &Canonical,
+        contents_only: bool,
+    ) -> Result<(), Error> {
+        tree.walk(source, &mut |entry, visit| {
+            if visit == Visit::Leave {
+                return Ok(());
+            }
+            let path = source.path.join(entry.path);
+            let mut label = name.as_os_str().as_bytes().to_vec();
+            label.push(0);
+            label.extend_from_slice(entry.path.as_os_str().as_bytes());
+            let item =
+                if entry.path.as_os_str().is_empty() && contents_only && beneath::is_directory(entry.stat) {
+                    Item::Known(Digest::of(b"contents"))
+                } else {
+                    self.item(tree, path, entry.stat)?
+                };
+            self.items.push((label, item));
+            Ok(())
+        })
+    }
+
+    fn item(&mut self, tree: &Tree, path: PathBuf, stat: &Stat) -> Result<Item, Error> {
+        let mut header = header(stat);
+        match beneath::file_type(stat) {
+            FileType::RegularFile => {
+                let state = State::of(stat);
+                if let Some(known) = self.memory.and_then(|memory| memory.get(&state)) {
+                    return Ok(Item::Known(known));
+                }
+                self.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+                self.unread.push((tree.clone(), Unread { path, state }));
+                return Ok(Item::Read(self.unread.len() - 1));
+            }
+            FileType::Symlink => {
+                let (parent, name) = beneath::split(&path);
+                let directory =
+                    beneath::open_directory(tree.root(), parent).map_err(io_error("open", parent))?;
+                let target =
+                    beneath::read_link_at(directory.as_fd(), name).map_err(io_error("read", &path))?;
+                header.update(target.as_os_str().as_bytes());
+            }
+            FileType::Directory => {
+                let fd = beneath::open_beneath(tree.root(), &path, OFlags::RDONLY | OFlags::DIRECTORY)
+                    .map_err(io_error("open", &path))?;
+                add_xattrs(&mut header, fd.as_fd(), &path)?;
+            }
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                header.update(&stat.st_rdev.to_le_bytes());
+            }
+            _ => {}
+        }
+        Ok(Item::Known(header.finish()))
+    }
+
+    /// Reads what has to be read and makes the digest of all.
+    pub(crate) fn finish(self, compute: Compute) -> Result<Digest, Error> {
+        let Self { memory, items, unread, bytes } = self;
+        let unread: Arc<Vec<(Tree, Unread)>> = Arc::new(unread);
+        let digests: Vec<Result<Digest, Error>> = if bytes <= INLINE_BYTES {
+            unread.iter().map(|(tree, file)| hash_file(tree, &file.path)).collect()
+        } else {
+            let handed = unread.clone();
+            compute
+                .spawn(move || {
+                    handed.par_iter().map(|(tree, file)| hash_file(tree, &file.path)).collect::<Vec<_>>()
+                })
+                .wait()?
+        };
+        let digests = digests.into_iter().collect::<Result<Vec<_>, _>>()?;
+        if let Some(memory) = memory {
+            for ((_, file), digest) in unread.iter().zip(&digests) {
+                memory.put(&file.state, digest);
+            }
+        }
+        let mut all = Digester::new();
+        for (label, item) in &items {
+            let digest = match item {
+                Item::Known(digest) => digest,
+                Item::Read(index) => digests.get(*index).ok_or(Broken::Stuck)?,
+            };
+            all.update(&(label.len() as u64).to_le_bytes());
+            all.update(label);
+            all.update(digest.as_str().as_bytes());
+        }
+        Ok(all.finish())
+    }
+}
+
+/// Type and mode, with which the digest of every file begins.
+fn header(stat: &Stat) -> Digester {
+    let mut header = Digester::new();
+    let mode = match beneath::file_type(stat) {
+        // Links have no mode of their own.
+        FileType::Symlink => stat.st_mode & 0o170_000,
+        _ => stat.st_mode & 0o177_777,
+    };
+    header.update(&mode.to_le_bytes());
+    header
+}
+
+fn add_xattrs(digester: &mut Digester, file: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
+    for (name, value) in read_xattrs(file).map_err(io_error("read attributes of", path))? {
+        digester.update(&(name.len() as u64).to_le_bytes());
+        digester.update(name.as_bytes());
+        digester.update(&(value.len() as u64).to_le_bytes());
+        digester.update(&value);
+    }
+    digester.update(b"\0content");
+    Ok(())
+}
+
+fn hash_file(tree: &Tree, path: &Path) -> Result<Digest, Error> {
+    let (parent, name) = beneath::split(path);
+    let directory = beneath::open_directory(tree.root(), parent).map_err(io_error("open", parent))?;
+    let mut file =
+        crate::ops::write::open_regular(directory.as_fd(), name).map_err(io_error("open", path))?;
+    let stat = rustix::fs::fstat(&file).map_err(|error| io_error("stat", path)(error.into()))?;
+    let mut digester = header(&stat);
+    add_xattrs(&mut digester, file.as_fd(), path)?;
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let read = file.read(&mut buffer).map_err(io_error("read", path))?;
+        if read == 0 {
+            return Ok(digester.finish());
+        }
+        digester.update(&buffer[..read]);
+    }
+}

@@ -1,0 +1,147 @@
+//! RUN.
+
+use super::stage::State;
+use super::{Error, Lowering, history};
+use crate::graph::{Edge, ExecOp, MountKind as Kind, MountOp, Op, Script as ScriptFile, Sharing, Vertex};
+use crate::instruction::{CacheSharing, Mount, MountKind, Network, Run, Script, Security, Statement};
+use crate::ports::NetworkMode;
+
+/// Where scripts of here-documents stand while their step runs.
+const SCRIPTS: &str = "/dev/pipes";
+
+impl Lowering<'_> {
+    pub(super) fn run(&mut self, state: &mut State, statement: &Statement, run: &Run) -> Result<(), Error> {
+        if let Some(device) = run.devices.first() {
+            return Err(self.refuse(device.span, "RUN --device is not supported"));
+        }
+        if let Some(security) = &run.security
+            && security.node == Security::Insecure
+        {
+            return Err(self.refuse(security.span, "RUN --security=insecure is not allowed"));
+        }
+        let mut script_file = None;
+        let argv = match run.script() {
+            Script::Exec(argv) => argv,
+            Script::Shell(text) => {
+                let mut argv = state.shell();
+                argv.push(text);
+                argv
+            }
+            Script::File { name, content } => {
+                let path = format!("{SCRIPTS}/{name}");
+                script_file = Some(ScriptFile { path: path.clone(), content });
+                vec![path]
+            }
+        };
+        let mut inputs = vec![Edge::whole(state.vertex)];
+        let mut mounts = Vec::new();
+        for flag in &run.mounts {
+            let lookup = |name: &str| state.lookup(name);
+            let mount = flag.evaluate(&lookup).map_err(|diagnostic| self.fail(diagnostic))?;
+            mounts.push(self.mount(state, mount, &mut inputs)?);
+        }
+        let network = match run.network.as_ref().map(|network| network.node) {
+            None => self.options.network,
+            Some(Network::Default) => self.options.network,
+            Some(Network::None) => NetworkMode::None,
+            Some(Network::Host) => NetworkMode::Host,
+        };
+        let mut env = state.config.config.env.clone();
+        for (name, value) in &state.args {
+            // ENV wins over ARG.
+            if let Some(value) = value
+                && !env.iter().any(|entry| entry.split('=').next() == Some(name))
+            {
+                env.push(format!("{name}={value}"));
+            }
+        }
+        let hostname = self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
+        let text = history_text(state, &argv);
+        let op = ExecOp {
+            argv,
+            env,
+            cwd: state.workdir().to_owned(),
+            user: state.config.config.user.clone(),
+            network,
+            insecure: false,
+            mounts,
+            script: script_file,
+            settings: self.options.step_settings.to_owned(),
+            platform: state.platform.clone(),
+            proxy: self.options.proxy.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            hostname,
+        };
+        state.step += 1;
+        state.vertex = self.graph.add(Vertex {
+            op: Op::Exec(Box::new(op)),
+            inputs,
+            no_cache: state.no_cache,
+            place: state.place(&statement.text),
+        });
+        state.history.push(history::entry(&text, true, true));
+        Ok(())
+    }
+
+    fn mount(&mut self, state: &State, mount: Mount, inputs: &mut Vec<Edge>) -> Result<MountOp, Error> {
+        let span = mount.span;
+        let mut target = mount.target;
+        let kind = match mount.kind {
+            MountKind::Bind { from, source } => {
+                let vertex = match from {
+                    Some(from) => self.source(state, &from.node, from.span)?,
+                    None => self.directory(None),
+                };
+                inputs.push(Edge::by_content(vertex));
+                Kind::Bind { input: inputs.len() - 1, source }
+            }
+            MountKind::Cache { from: Some(from), .. } => {
+                return Err(self.refuse(from.span, "RUN --mount=type=cache with from= is not supported"));
+            }
+            MountKind::Cache { id, sharing, mode, uid, gid, .. } => {
+                let namespace = self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+                let name = id.unwrap_or_else(|| state.absolute(&target));
+                let id = match namespace {
+                    Some(namespace) => format!("{namespace}/{name}"),
+                    None => name,
+                };
+                let sharing = match sharing {
+                    CacheSharing::Shared => Sharing::Shared,
+                    CacheSharing::Locked => Sharing::Locked,
+                    CacheSharing::Private => Sharing::Private,
+                };
+                Kind::Cache { id, sharing, mode, uid, gid }
+            }
+            MountKind::Tmpfs { size } => Kind::Tmpfs { size },
+            MountKind::Secret { id, env, required, mode, uid, gid } => {
+                let file = env.is_none() || !target.is_empty();
+                if target.is_empty() {
+                    target = format!("/run/secrets/{id}");
+                }
+                Kind::Secret { id, file, env, required, mode, uid, gid }
+            }
+            MountKind::Ssh { .. } => {
+                return Err(self.refuse(span, "RUN --mount=type=ssh is not supported"));
+            }
+        };
+        let absolute = state.absolute(&target);
+        let target = if absolute.len() > 1 { absolute.trim_end_matches('/').to_owned() } else { absolute };
+        if target == "/" {
+            return Err(self.refuse(span, "a mount at / would hide the image"));
+        }
+        Ok(MountOp { target, read_only: mount.read_only, kind })
+    }
+}
+
+/// The command with the ARGs in scope before it.
+fn history_text(state: &State, argv: &[String]) -> String {
+    let mut words = Vec::new();
+    if !state.args.is_empty() {
+        words.push(format!("|{}", state.args.len()));
+        for (name, value) in &state.args {
+            let value = state.lookup(name).or_else(|| value.clone()).unwrap_or_default();
+            words.push(format!("{name}={value}"));
+        }
+    }
+    words.extend(argv.iter().cloned());
+    format!("RUN {}", words.join(" "))
+}

@@ -1,0 +1,588 @@
+//! One stage: its base, its instructions in order, the state they leave.
+
+use super::{Error, Lowering, history};
+use crate::diagnostic::Diagnostic;
+use crate::expand::Word;
+use crate::graph::{DirectoryOp, Edge, ImageOp, Op, Place, Vertex, VertexId, WorkdirOp};
+use crate::instruction::{Arg, Command, Healthcheck, Instruction, Statement, parse_ports};
+use crate::parse::{Span, parse_trigger};
+use crate::ports::ResolvedImage;
+use crate::stages::Base;
+use oci::{Empty, History, ImageConfig, Platform};
+use std::sync::Arc;
+
+/// What a stage is after some of its instructions.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    /// Its root file system.
+    pub(super) vertex: VertexId,
+    pub(super) config: ImageConfig,
+    pub(super) history: Vec<History>,
+    /// ARGs in scope, in the order of their first declaration.
+    pub(super) args: Vec<(String, Option<String>)>,
+    /// Whether CMD was set in this stage: ENTRYPOINT leaves it then.
+    cmd_set: bool,
+    pub(super) platform: Platform,
+    pub(super) no_cache: bool,
+    pub(super) label: String,
+    /// Number of the stage.
+    pub(super) index: usize,
+    pub(super) step: usize,
+    pub(super) steps: usize,
+    /// Line of the instruction at hand.
+    pub(super) line: usize,
+}
+
+impl State {
+    /// ENV, else ARG.
+    pub(super) fn lookup(&self, name: &str) -> Option<String> {
+        let env = self.config.config.env.iter().find_map(|entry| {
+            entry.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+        });
+        env.or_else(|| self.args.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone()))
+    }
+
+    pub(super) fn workdir(&self) -> &str {
+        let dir = &self.config.config.working_dir;
+        if dir.is_empty() { "/" } else { dir }
+    }
+
+    pub(super) fn shell(&self) -> Vec<String> {
+        match &self.config.config.shell {
+            Some(shell) if !shell.is_empty() => shell.clone(),
+            _ => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+        }
+    }
+
+    /// A path as WORKDIR makes it absolute; a trailing slash, or a last `.`, stays visible.
+    pub(super) fn absolute(&self, path: &str) -> String {
+        let joined =
+            if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.workdir()) };
+        let clean = crate::ops::beneath::clean(std::path::Path::new(&joined));
+        let directory = path.ends_with('/') || path == "." || path.ends_with("/.");
+        let clean = clean.to_string_lossy();
+        if directory && !clean.is_empty() { format!("/{clean}/") } else { format!("/{clean}") }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.history.push(history::entry(text, false, false));
+    }
+
+    pub(super) fn place(&self, text: &str) -> Place {
+        Place {
+            text: text.to_owned(),
+            stage: self.label.clone(),
+            step: self.step,
+            steps: self.steps,
+            line: self.line,
+        }
+    }
+}
+
+/// Sets a variable in place, or at the end.
+pub(super) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    match env.iter_mut().find(|old| old.split('=').next() == Some(name)) {
+        Some(old) => *old = entry,
+        None => env.push(entry),
+    }
+}
+
+impl Lowering<'_> {
+    /// The state after the last instruction of a stage.
+    pub(super) fn stage(&mut self, index: usize) -> Result<Arc<State>, Error> {
+        if let Some(state) = self.stages.get(&index) {
+            return Ok(state.clone());
+        }
+        let file = self.file;
+        let stage = &file.stages[index];
+        let mut state = self.base(index)?;
+        let triggers = std::mem::take(&mut state.config.config.on_build);
+        let mut statements: Vec<(Statement, bool)> = Vec::new();
+        for text in &triggers {
+            let statement = parse_trigger("ONBUILD of the base image", text)?;
+            statements.push((statement, true));
+        }
+        let makes_layer = |node: &Instruction| {
+            matches!(
+                node,
+                Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_)
+            )
+        };
+        state.steps = 1
+            + statements.iter().filter(|(statement, _)| makes_layer(&statement.node)).count()
+            + stage.instructions.iter().filter(|statement| makes_layer(&statement.node)).count();
+        state.step = 1;
+        self.name_base(&state, stage.text.as_str());
+        for (statement, _) in &statements {
+            // Places in a trigger are not places in the file: what is wrong is shown at FROM.
+            let moved = at_span(statement, stage.span);
+            self.instruction(&mut state, &moved)?;
+        }
+        for statement in &stage.instructions {
+            self.instruction(&mut state, statement)?;
+        }
+        let state = Arc::new(state);
+        self.stages.insert(index, state.clone());
+        Ok(state)
+    }
+
+    /// Gives the base's vertex its place in the stage that uses it first.
+    fn name_base(&mut self, state: &State, text: &str) {
+        let line = self.file.source.line(self.file.stages[state.index].span.start);
+        let place = Place { line, ..state.place(text) };
+        let vertex = self.graph.vertex_mut(state.vertex);
+        if matches!(vertex.op, Op::Image(_)) && vertex.place.step == 0 {
+            vertex.place = place;
+        }
+    }
+
+    fn base(&mut self, index: usize) -> Result<State, Error> {
+        let file = self.file;
+        let stage = &file.stages[index];
+        let planned = &self.plan.stages[index];
+        let platform = match &planned.platform {
+            None => self.options.platform.clone(),
+            Some(text) => text.parse::<Platform>().map_err(|error| {
+                let span = stage.platform.as_ref().map_or(stage.span, |word| word.span);
+                self.refuse(span, error.to_string())
+            })?,
+        };
+        let label = stage.label();
+        let no_cache = self.options.no_cache
+            || self
+                .options
+                .no_cache_filter
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(&label) || name.parse() == Ok(index));
+        let line = self.file.source.line(stage.span.start);
+        let fresh = |vertex, config: ImageConfig, history| State {
+            vertex,
+            config,
+            history,
+            args: Vec::new(),
+            cmd_set: false,
+            platform: platform.clone(),
+            no_cache,
+            label: label.clone(),
+            index,
+            step: 0,
+            steps: 0,
+            line,
+        };
+        match &planned.base {
+            Base::Scratch => {
+                let vertex = self.scratch();
+                Ok(fresh(vertex, ImageConfig::new(&platform), Vec::new()))
+            }
+            Base::Stage(number) => {
+                let below = self.stage(*number)?;
+                // What is inherited besides files: config, history, and the ARGs.
+                Ok(State {
+                    cmd_set: false,
+                    no_cache,
+                    label: label.clone(),
+                    index,
+                    platform: planned.platform.as_ref().map_or(below.platform.clone(), |_| platform.clone()),
+                    line,
+                    ..(*below).clone()
+                })
+            }
+            Base::Context(name) => match self.options.contexts.get(name) {
+                Some(crate::build::NamedContext::Image(reference)) => {
+                    let image = self.image(reference, &platform, stage.span)?;
+                    let vertex = self.image_vertex(&image);
+                    let (config, history) = split_config(&image.config);
+                    Ok(fresh(vertex, config, history))
+                }
+                Some(crate::build::NamedContext::Directory(_)) => {
+                    let source = self.directory(Some(name.clone()));
+                    let scratch = self.scratch();
+                    let op = crate::graph::CopyOp {
+                        add: false,
+                        sources: vec![crate::graph::CopySource::Path { input: 1, path: "/".to_owned() }],
+                        destination: "/".to_owned(),
+                        chown: None,
+                        chmod: None,
+                        exclude: Vec::new(),
+                        parents: false,
+                        unpack: false,
+                    };
+                    let vertex = self.graph.add(Vertex {
+                        op: Op::Copy(Box::new(op)),
+                        inputs: vec![Edge::whole(scratch), Edge::by_content(source)],
+                        no_cache,
+                        place: Place {
+                            text: stage.text.clone(),
+                            stage: label.clone(),
+                            step: 1,
+                            steps: 1,
+                            line,
+                        },
+                    });
+                    let history = vec![history::entry(&format!("FROM {name}"), true, true)];
+                    Ok(fresh(vertex, ImageConfig::new(&platform), history))
+                }
+                None => Err(self.refuse(stage.span, format!("no build context {name:?}"))),
+            },
+            Base::Image(reference) => {
+                let image = self.image(reference, &platform, stage.base.span)?;
+                let vertex = self.image_vertex(&image);
+                let (config, history) = split_config(&image.config);
+                Ok(fresh(vertex, config, history))
+            }
+        }
+    }
+
+    pub(super) fn image(
+        &self,
+        reference: &str,
+        platform: &Platform,
+        span: Span,
+    ) -> Result<Arc<ResolvedImage>, Error> {
+        (self.images)(reference, platform).map_err(|source| Error::Image {
+            line: self.file.source.line(span.start),
+            reference: reference.to_owned(),
+            source,
+        })
+    }
+
+    fn scratch(&mut self) -> VertexId {
+        self.root(Vec::new(), Op::Scratch)
+    }
+
+    pub(super) fn image_vertex(&mut self, image: &ResolvedImage) -> VertexId {
+        if image.chain.is_empty() {
+            return self.scratch();
+        }
+        let op = ImageOp {
+            name: image.name.clone(),
+            digest: Some(image.digest.clone()),
+            chain: image.chain.clone(),
+        };
+        self.root(image.chain.clone(), Op::Image(op))
+    }
+
+    fn root(&mut self, chain: Vec<oci::ChainId>, op: Op) -> VertexId {
+        if let Some(vertex) = self.roots.get(&chain) {
+            return *vertex;
+        }
+        let vertex =
+            self.graph.add(Vertex { op, inputs: Vec::new(), no_cache: false, place: Place::default() });
+        self.roots.insert(chain, vertex);
+        vertex
+    }
+
+    pub(super) fn directory(&mut self, name: Option<String>) -> VertexId {
+        if let Some(vertex) = self.directories.get(&name) {
+            return *vertex;
+        }
+        let vertex = self.graph.add(Vertex {
+            op: Op::Directory(DirectoryOp { name: name.clone() }),
+            inputs: Vec::new(),
+            no_cache: false,
+            place: Place::default(),
+        });
+        self.directories.insert(name, vertex);
+        vertex
+    }
+
+    /// Expands a word with what the stage knows now.
+    pub(super) fn expand(&mut self, state: &State, word: &Word) -> Result<String, Error> {
+        let lookup = |name: &str| state.lookup(name);
+        word.expand(&lookup).map_err(|diagnostic| self.fail(diagnostic))
+    }
+
+    fn instruction(&mut self, state: &mut State, statement: &Statement) -> Result<(), Error> {
+        state.line = self.file.source.line(statement.span.start);
+        match &statement.node {
+            Instruction::Add(copy) => self.copy(state, statement, copy, true),
+            Instruction::Copy(copy) => self.copy(state, statement, copy, false),
+            Instruction::Run(run) => self.run(state, statement, run),
+            Instruction::Arg(arg) => self.arg(state, arg),
+            Instruction::Env(pairs) => {
+                let pairs = self.pairs(state, &pairs.pairs)?;
+                for (name, value) in &pairs {
+                    set_env(&mut state.config.config.env, name, value);
+                }
+                state.note(&joined("ENV", &pairs));
+                Ok(())
+            }
+            Instruction::Label(pairs) => {
+                let pairs = self.pairs(state, &pairs.pairs)?;
+                state.note(&joined("LABEL", &pairs));
+                state.config.config.labels.extend(pairs);
+                Ok(())
+            }
+            Instruction::Workdir(word) => self.workdir(state, statement, word),
+            Instruction::User(word) => {
+                let user = self.expand(state, word)?;
+                state.note(&format!("USER {user}"));
+                state.config.config.user = user;
+                Ok(())
+            }
+            Instruction::Cmd(command) => {
+                let argv = command_line(state, command);
+                state.note(&format!("CMD {}", history::quoted_list(&argv)));
+                state.config.config.cmd = (!argv.is_empty()).then_some(argv);
+                state.config.config.args_escaped = true;
+                state.cmd_set = true;
+                Ok(())
+            }
+            Instruction::Entrypoint(command) => {
+                let argv = command_line(state, command);
+                state.note(&format!("ENTRYPOINT {}", history::quoted_list(&argv)));
+                state.config.config.entrypoint = (!argv.is_empty()).then_some(argv);
+                if !state.cmd_set {
+                    state.config.config.cmd = None;
+                }
+                Ok(())
+            }
+            Instruction::Shell(words) => {
+                let shell: Vec<String> = words.iter().map(|word| word.node.clone()).collect();
+                state.note(&format!("SHELL {}", history::plain_list(&shell)));
+                state.config.config.shell = Some(shell);
+                Ok(())
+            }
+            Instruction::Expose(words) => self.expose(state, words),
+            Instruction::Volume(words) => {
+                let mut volumes = Vec::new();
+                for word in words {
+                    let volume = self.expand(state, word)?;
+                    if volume.is_empty() {
+                        return Err(self.refuse(word.span, "VOLUME with an empty path"));
+                    }
+                    volumes.push(volume);
+                }
+                state.note(&format!("VOLUME {}", history::plain_list(&volumes)));
+                state.config.config.volumes.extend(volumes.into_iter().map(|volume| (volume, Empty {})));
+                Ok(())
+            }
+            Instruction::Stopsignal(word) => {
+                let signal = self.expand(state, word)?;
+                if !is_signal(&signal) {
+                    return Err(self.refuse(word.span, format!("unknown signal {signal:?}")));
+                }
+                state.note(&format!("STOPSIGNAL {signal}"));
+                state.config.config.stop_signal = Some(signal);
+                Ok(())
+            }
+            Instruction::Healthcheck(check) => {
+                healthcheck(state, check);
+                Ok(())
+            }
+            Instruction::Maintainer(author) => {
+                state.config.author = Some(author.node.clone());
+                state.note(&format!("MAINTAINER {}", author.node));
+                Ok(())
+            }
+            Instruction::Onbuild(onbuild) => {
+                state.config.config.on_build.push(onbuild.text.clone());
+                Ok(())
+            }
+        }
+    }
+
+    fn pairs(&mut self, state: &State, pairs: &[(Word, Word)]) -> Result<Vec<(String, String)>, Error> {
+        let mut expanded = Vec::with_capacity(pairs.len());
+        for (key, value) in pairs {
+            let name = self.expand(state, key)?;
+            if name.is_empty() {
+                return Err(self.refuse(key.span, "empty name"));
+            }
+            expanded.push((name, self.expand(state, value)?));
+        }
+        Ok(expanded)
+    }
+
+    fn arg(&mut self, state: &mut State, arg: &Arg) -> Result<(), Error> {
+        let mut declared = Vec::new();
+        for name in &arg.names {
+            let key = self.expand(state, &name.name)?;
+            let value = if let Some(value) = self.options.build_args.get(&key) {
+                self.used_args.insert(key.clone());
+                Some(value.clone())
+            } else if let Some(default) = &name.default {
+                Some(self.expand(state, default)?)
+            } else {
+                let global = self.plan.global_args.get(&key).or_else(|| self.options.platform_args.get(&key));
+                let proxy =
+                    || self.options.proxy.iter().find(|(name, _)| *name == key).map(|(_, value)| value);
+                global.or_else(proxy).cloned()
+            };
+            declared.push(value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
+            match state.args.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, old)) => *old = value,
+                None => state.args.push((key, value)),
+            }
+        }
+        state.note(&format!("ARG {}", declared.join(" ")));
+        Ok(())
+    }
+
+    fn workdir(&mut self, state: &mut State, statement: &Statement, word: &Word) -> Result<(), Error> {
+        let text = self.expand(state, word)?;
+        if text.is_empty() {
+            return Err(self.refuse(word.span, "WORKDIR with an empty path"));
+        }
+        let absolute = state.absolute(&text);
+        let path = if absolute == "/" { absolute } else { absolute.trim_end_matches('/').to_owned() };
+        let path = if path.is_empty() { "/".to_owned() } else { path };
+        state.step += 1;
+        state.config.config.working_dir.clone_from(&path);
+        let layer = path != "/";
+        if layer {
+            let op = WorkdirOp { path: path.clone(), user: state.config.config.user.clone() };
+            state.vertex = self.graph.add(Vertex {
+                op: Op::Workdir(op),
+                inputs: vec![Edge::whole(state.vertex)],
+                no_cache: state.no_cache,
+                place: state.place(&statement.text),
+            });
+        }
+        state.history.push(history::entry(&format!("WORKDIR {path}"), layer, false));
+        Ok(())
+    }
+
+    fn expose(&mut self, state: &mut State, words: &[Word]) -> Result<(), Error> {
+        let mut ports = Vec::new();
+        for word in words {
+            let lookup = |name: &str| state.lookup(name);
+            let expanded = word.expand_words(&lookup).map_err(|diagnostic| self.fail(diagnostic))?;
+            for text in expanded {
+                ports.extend(parse_ports(&text).map_err(|reason| self.refuse(word.span, reason))?);
+            }
+        }
+        state.note(&format!("EXPOSE {}", history::plain_list(&ports)));
+        state.config.config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty {})));
+        Ok(())
+    }
+
+    /// What `--from` and `from=` name: a named context, a stage above, or an image.
+    pub(super) fn source(&mut self, state: &State, name: &str, span: Span) -> Result<VertexId, Error> {
+        match self.options.contexts.get(name) {
+            Some(crate::build::NamedContext::Directory(_)) => {
+                return Ok(self.directory(Some(name.to_owned())));
+            }
+            Some(crate::build::NamedContext::Image(reference)) => {
+                let image = self.image(reference, &state.platform, span)?;
+                return Ok(self.image_vertex(&image));
+            }
+            None => {}
+        }
+        if let Some(index) = self.file.stage_above(name, state.index) {
+            return Ok(self.stage(index)?.vertex);
+        }
+        if name.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(self.fail(
+                Diagnostic::error(span, format!("no stage {name} above this one"))
+                    .with_label(format!("this is stage {}", state.index)),
+            ));
+        }
+        if name.eq_ignore_ascii_case("scratch") {
+            return Ok(self.scratch());
+        }
+        let image = self.image(name, &state.platform, span)?;
+        Ok(self.image_vertex(&image))
+    }
+}
+
+/// The config that a stage starts with, and the history of its layers.
+fn split_config(config: &ImageConfig) -> (ImageConfig, Vec<History>) {
+    let mut config = config.clone();
+    let history = std::mem::take(&mut config.history);
+    config.rootfs = oci::RootFs::default();
+    config.created = None;
+    // What a builder of old noted about its last container says nothing about this image.
+    for key in ["container", "container_config", "docker_version", "id", "parent"] {
+        config.unknown.remove(key);
+    }
+    (config, history)
+}
+
+fn joined(keyword: &str, pairs: &[(String, String)]) -> String {
+    let mut text = keyword.to_owned();
+    for (key, value) in pairs {
+        text.push(' ');
+        text.push_str(key);
+        text.push('=');
+        text.push_str(value);
+    }
+    text
+}
+
+fn command_line(state: &State, command: &Command) -> Vec<String> {
+    match command {
+        Command::Exec(words) => words.iter().map(|word| word.node.clone()).collect(),
+        Command::Shell(text) => {
+            let mut argv = state.shell();
+            argv.push(text.node.clone());
+            argv
+        }
+    }
+}
+
+fn healthcheck(state: &mut State, check: &Healthcheck) {
+    let nanos = |value: &Option<std::time::Duration>| {
+        value.map_or(0, |value| i64::try_from(value.as_nanos()).unwrap_or(i64::MAX))
+    };
+    let config = match check {
+        Healthcheck::None => oci::Healthcheck { test: vec!["NONE".to_owned()], ..Default::default() },
+        Healthcheck::Test { command, interval, timeout, start_period, start_interval, retries } => {
+            let test = match command {
+                Command::Exec(words) => std::iter::once("CMD".to_owned())
+                    .chain(words.iter().map(|word| word.node.clone()))
+                    .collect(),
+                Command::Shell(text) => vec!["CMD-SHELL".to_owned(), text.node.clone()],
+            };
+            oci::Healthcheck {
+                test,
+                interval: nanos(interval),
+                timeout: nanos(timeout),
+                start_period: nanos(start_period),
+                start_interval: nanos(start_interval),
+                retries: i64::from(retries.unwrap_or(0)),
+                ..Default::default()
+            }
+        }
+    };
+    let quoted = |nanos: i64| {
+        let value = std::time::Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
+        format!("\"{}\"", history::duration(value))
+    };
+    // Go prints the number of retries as a character.
+    let retries = u32::try_from(config.retries).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
+    let retries = match retries {
+        '\'' => "\\'".to_owned(),
+        c => history::quoted(&c.to_string()).trim_matches('"').to_owned(),
+    };
+    state.note(&format!(
+        "HEALTHCHECK &{{{} {} {} {} {} '{retries}'}}",
+        history::quoted_list(&config.test),
+        quoted(config.interval),
+        quoted(config.timeout),
+        quoted(config.start_period),
+        quoted(config.start_interval),
+    ));
+    state.config.config.healthcheck = Some(config);
+}
+
+/// A statement out of a trigger, with all of it at one place of the file.
+fn at_span(statement: &Statement, span: Span) -> Statement {
+    Statement { node: statement.node.clone(), span, text: statement.text.clone() }
+}
+
+/// Whether the text is a signal's number or name, with or without SIG.
+fn is_signal(text: &str) -> bool {
+    const NAMES: &str = " HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CLD \
+                         CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO POLL PWR SYS UNUSED RTMIN RTMAX ";
+    if let Ok(number) = text.parse::<u32>() {
+        return (1..=64).contains(&number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(offset) = name.strip_prefix("RTMIN+").or_else(|| name.strip_prefix("RTMAX-")) {
+        return offset.parse::<u32>().is_ok_and(|offset| offset <= 30);
+    }
+    !name.is_empty() && !name.contains(' ') && NAMES.contains(&format!(" {name} "))
+}

@@ -1,0 +1,176 @@
+//! RUN: a snapshot, a step on it, the layer that it leaves.
+
+use super::mounts::{self, Source};
+use super::snapshot::{Rootfs, Workspace};
+use super::{Error, io_error, stubs};
+use crate::graph::ExecOp;
+use crate::ports::{
+    Cancel, Event, Executor, Progress, Secrets, StepIo, StepMount, StepMountSource, StepSpec, Stream,
+};
+use crate::solver::{Broken, Step};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+/// Lines of a failed step's output that its error repeats.
+const LAST_LINES: usize = 10;
+/// Longest line that is passed on as one.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// `PATH` of an image that sets none.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a RUN needs besides its operation.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) workspace: &'a Workspace<'a>,
+    pub(crate) executor: &'a dyn Executor,
+    pub(crate) secrets: &'a Secrets,
+}
+
+/// Runs a step and makes its changes a layer.
+pub(crate) fn run<'a>(
+    op: &ExecOp,
+    around: &Surroundings<'a>,
+    rootfs: &Rootfs,
+    source: &dyn Fn(usize) -> Option<Source>,
+    step: &Step<'_>,
+) -> Result<Rootfs, Error> {
+    let workspace = around.workspace;
+    let parent = workspace.snapshot(rootfs)?;
+    let mut extra = mounts::make(workspace, &op.mounts, source, around.secrets, step.cancel)?;
+    if let Some(script) = &op.script {
+        extra.mounts.push(StepMount {
+            target: script.path.clone(),
+            source: StepMountSource::Bytes {
+                content: script.content.clone().into_bytes(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+            },
+            read_only: true,
+        });
+    }
+    let mut points: Vec<String> =
+        around.executor.mount_points().iter().map(|point| (*point).to_owned()).collect();
+    points.extend(extra.mounts.iter().map(|mount| mount.target.clone()));
+    let missing = stubs::find_missing(&workspace.read(rootfs)?, &points)?;
+
+    let active = workspace.prepare(parent.as_deref())?;
+    let mut env = op.env.clone();
+    env.append(&mut extra.env);
+    for variable in &op.proxy {
+        let name = variable.split('=').next().unwrap_or_default();
+        if !env.iter().any(|set| set.split('=').next() == Some(name)) {
+            env.push(variable.clone());
+        }
+    }
+    if !env.iter().any(|set| set.starts_with("PATH=")) {
+        env.insert(0, DEFAULT_PATH.to_owned());
+    }
+    let spec = StepSpec {
+        id: active.key().to_owned(),
+        rootfs: active.mounts.clone(),
+        argv: op.argv.clone(),
+        env,
+        cwd: op.cwd.clone(),
+        user: op.user.clone(),
+        network: op.network,
+        mounts: std::mem::take(&mut extra.mounts),
+        insecure: op.insecure,
+        hostname: op.hostname.clone(),
+    };
+    let (exit, last_lines) = run_with_output(around.executor, spec, step)?;
+    if step.cancel.is_cancelled() {
+        return Err(Broken::Cancelled.into());
+    }
+    if !exit.success() {
+        return Err(Error::Exit { exit, last_lines });
+    }
+    drop(extra);
+    stubs::clean(&active.any_directory()?, &missing)?;
+    active.commit(rootfs)
+}
+
+/// Runs a step while a thread passes its output on.
+fn run_with_output(
+    executor: &dyn Executor,
+    spec: StepSpec,
+    step: &Step<'_>,
+) -> Result<(crate::ports::StepExit, Vec<String>), Error> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| io_error("create", "pipe")(error.into()));
+    let (stdout_read, stdout) = pipe()?;
+    let (stderr_read, stderr) = pipe()?;
+    let (vertex, progress, cancel): (usize, &dyn Progress, &Cancel) =
+        (step.vertex.0, step.progress, step.cancel);
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new()
+            .name(format!("output-{vertex}"))
+            .spawn_scoped(scope, move || pass_output([stdout_read, stderr_read], vertex, progress))
+            .map_err(io_error("start", "output thread"))?;
+        let exit = executor.run(spec, StepIo { stdout, stderr, cancel });
+        let last_lines = reader.join().map_err(|_| Broken::Panicked)?;
+        match exit {
+            Ok(exit) => Ok((exit, last_lines)),
+            Err(_) if cancel.is_cancelled() => Err(Broken::Cancelled.into()),
+            Err(source) => Err(Error::Port { action: "run the step".to_owned(), source }),
+        }
+    })
+}
+
+/// Reads both streams to their ends, line by line, and keeps the last lines.
+fn pass_output(pipes: [OwnedFd; 2], vertex: usize, progress: &dyn Progress) -> Vec<String> {
+    let mut last: VecDeque<String> = VecDeque::new();
+    let mut rest: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
+    let mut open = [true, true];
+    let mut buffer = vec![0; 64 << 10];
+    let mut tell = |stream: Stream, line: &[u8]| {
+        progress.event(Event::Log { vertex, stream, text: line });
+        let text = String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned();
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(text);
+    };
+    while open[0] || open[1] {
+        let wanted: Vec<usize> = (0..2).filter(|index| open[*index]).collect();
+        let mut fds: Vec<PollFd<'_>> =
+            wanted.iter().map(|index| PollFd::new(&pipes[*index], PollFlags::IN)).collect();
+        if let Err(error) = poll(&mut fds, None) {
+            if error == rustix::io::Errno::INTR {
+                continue;
+            }
+            break;
+        }
+        let ready: Vec<usize> = wanted
+            .iter()
+            .zip(&fds)
+            .filter(|(_, fd)| !fd.revents().is_empty())
+            .map(|(index, _)| *index)
+            .collect();
+        for index in ready {
+            let stream = if index == 0 { Stream::Stdout } else { Stream::Stderr };
+            let read = match rustix::io::read(&pipes[index], &mut buffer) {
+                Ok(read) => read,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => 0,
+            };
+            let pending = &mut rest[index];
+            if read == 0 {
+                open[index] = false;
+                if !pending.is_empty() {
+                    tell(stream, &std::mem::take(pending));
+                }
+                continue;
+            }
+            for piece in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
+                pending.extend_from_slice(piece);
+                if piece.ends_with(b"\n") || pending.len() >= LONGEST_LINE {
+                    tell(stream, pending);
+                    pending.clear();
+                }
+            }
+        }
+    }
+    last.into()
+}

@@ -1,0 +1,275 @@
+//! Writing into a destination tree: nodes with owner, mode, times and extended attributes.
+
+use super::beneath;
+use super::owner::Owner;
+use super::{Error, io_error};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{chownat, fchmod, fchown, futimens, linkat, mkdirat, mknodat, openat, statat, symlinkat};
+use rustix::fs::{unlinkat, utimensat};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What a new node gets besides its content.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Meta {
+    pub(crate) owner: Owner,
+    /// Permission bits with set-id and sticky.
+    pub(crate) mode: u32,
+    pub(crate) mtime: Timespec,
+}
+
+impl Meta {
+    fn times(&self) -> Timestamps {
+        Timestamps { last_access: self.mtime, last_modification: self.mtime }
+    }
+}
+
+/// Modification time of a stat.
+pub(crate) fn mtime(stat: &Stat) -> Timespec {
+    // The kernel's nanoseconds are below a thousand million, whatever type they are told in.
+    Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) }
+}
+
+/// Device number of a stat's file, and its inode.
+pub(crate) fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// Whether an extended attribute belongs to a file's content rather than to the machine it lies on.
+pub(crate) fn keeps_xattr(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}
+
+/// The extended attributes of a file that are kept, sorted by name.
+pub(crate) fn read_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+    let mut kept = Vec::new();
+    for name in sys::xattr::list(file)? {
+        if keeps_xattr(&name)
+            && let Some(value) = sys::xattr::get(file, &name)?
+        {
+            kept.push((name, value));
+        }
+    }
+    Ok(kept)
+}
+
+/// Hard links that were copied: where the first name of an inode went.
+pub(crate) type Links = HashMap<(u64, u64), PathBuf>;
+
+/// A destination tree.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    pub(crate) root: BorrowedFd<'a>,
+}
+
+impl Destination<'_> {
+    /// Makes a canonical path a directory, 0755 with this owner where it is missing, and opens it.
+    pub(crate) fn make_directories(&self, path: &Path, owner: Owner) -> Result<OwnedFd, Error> {
+        let mut here = PathBuf::new();
+        let mut fd = beneath::open_directory(self.root, &here).map_err(io_error("open", "/"))?;
+        for name in path.iter() {
+            here.push(name);
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            fd = match openat(&fd, name, flags, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT) => {
+                    let made = make_directory(fd.as_fd(), name).map_err(io_error("create", &here))?;
+                    fchown_at(made.as_fd(), owner).map_err(io_error("change owner of", &here))?;
+                    made
+                }
+                Err(Errno::NOTDIR | Errno::LOOP) => return Err(Error::NotADirectory { path: rooted(&here) }),
+                Err(error) => return Err(io_error("open", &here)(error.into())),
+            };
+        }
+        Ok(fd)
+    }
+
+    /// Takes away what has the name; a directory is an error.
+    fn clear(&self, directory: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(), Error> {
+        match unlinkat(directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => Err(Error::IsADirectory { path: rooted(shown) }),
+            Err(error) => Err(io_error("replace", shown)(error.into())),
+        }
+    }
+
+    /// Writes a regular file.
+    pub(crate) fn put_file(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        shown: &Path,
+        meta: &Meta,
+        content: &mut Content<'_>,
+    ) -> Result<(), Error> {
+        self.clear(directory, name, shown)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(directory, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| io_error("create", shown)(error.into()))?;
+        let mut file = File::from(fd);
+        match content {
+            Content::File(source) => copy_content(source, &mut file),
+            Content::Bytes(bytes) => io::Write::write_all(&mut file, bytes),
+        }
+        .map_err(io_error("write", shown))?;
+        self.finish(file.as_fd(), shown, meta)?;
+        if let Content::File(source) = content {
+            copy_xattrs(source.as_fd(), file.as_fd(), shown)?;
+        }
+        futimens(&file, &meta.times()).map_err(|error| io_error("set times of", shown)(error.into()))
+    }
+
+    fn finish(&self, fd: BorrowedFd<'_>, shown: &Path, meta: &Meta) -> Result<(), Error> {
+        fchown_at(fd, meta.owner).map_err(io_error("change owner of", shown))?;
+        // After the owner: changing that clears the set-id bits.
+        fchmod(fd, Mode::from_raw_mode(meta.mode))
+            .map_err(|error| io_error("change mode of", shown)(error.into()))
+    }
+
+    /// Gives a directory what its source has.
+    pub(crate) fn finish_directory(
+        &self,
+        directory: &OwnedFd,
+        source: Option<BorrowedFd<'_>>,
+        shown: &Path,
+        meta: &Meta,
+    ) -> Result<(), Error> {
+        let fd = beneath::open_beneath(directory.as_fd(), Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(io_error("open", shown))?;
+        self.finish(fd.as_fd(), shown, meta)?;
+        if let Some(source) = source {
+            copy_xattrs(source, fd.as_fd(), shown)?;
+        }
+        futimens(&fd, &meta.times()).map_err(|error| io_error("set times of", shown)(error.into()))
+    }
+
+    /// Makes a link, device or FIFO.
+    pub(crate) fn put_special(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        shown: &Path,
+        meta: &Meta,
+        special: &Special,
+    ) -> Result<(), Error> {
+        self.clear(directory, name, shown)?;
+        let made = match special {
+            Special::Link(target) => symlinkat(target.as_path(), directory, name),
+            Special::Node { kind, device } => {
+                mknodat(directory, name, *kind, Mode::RUSR | Mode::WUSR, *device)
+            }
+        };
+        made.map_err(|error| io_error("create", shown)(error.into()))?;
+        let (uid, gid) = (Uid::from_raw(meta.owner.uid), Gid::from_raw(meta.owner.gid));
+        chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| io_error("change owner of", shown)(error.into()))?;
+        if !matches!(special, Special::Link(_)) {
+            rustix::fs::chmodat(directory, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
+                .map_err(|error| io_error("change mode of", shown)(error.into()))?;
+        }
+        utimensat(directory, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| io_error("set times of", shown)(error.into()))
+    }
+
+    /// Gives a file that was written before a second name.
+    pub(crate) fn put_hard_link(
+        &self,
+        first: &Path,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        shown: &Path,
+    ) -> Result<(), Error> {
+        self.clear(directory, name, shown)?;
+        let (parent, first_name) = beneath::split(first);
+        let parent = beneath::open_directory(self.root, parent).map_err(io_error("open", parent))?;
+        linkat(&parent, first_name, directory, name, AtFlags::empty())
+            .map_err(|error| io_error("link", shown)(error.into()))
+    }
+}
+
+/// What a file holds.
+pub(crate) enum Content<'a> {
+    /// All of another file, with its extended attributes.
+    File(&'a mut File),
+    /// These bytes.
+    Bytes(&'a [u8]),
+}
+
+/// A node that is neither file nor directory.
+pub(crate) enum Special {
+    Link(PathBuf),
+    Node { kind: FileType, device: u64 },
+}
+
+/// Makes a directory of mode 0755, whatever the umask says, and opens it.
+pub(crate) fn make_directory(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let fd = openat(
+        parent,
+        name,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    fchmod(&fd, Mode::from_raw_mode(0o755))?;
+    Ok(fd)
+}
+
+fn fchown_at(fd: BorrowedFd<'_>, owner: Owner) -> io::Result<()> {
+    Ok(fchown(fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?)
+}
+
+/// A canonical path as users see it.
+pub(crate) fn rooted(path: &Path) -> PathBuf {
+    Path::new("/").join(path)
+}
+
+fn copy_xattrs(source: BorrowedFd<'_>, target: BorrowedFd<'_>, shown: &Path) -> Result<(), Error> {
+    for (name, value) in read_xattrs(source).map_err(io_error("read attributes of", shown))? {
+        match sys::xattr::set(target, &name, &value) {
+            Ok(()) => {}
+            // A file system without them, or a capability that a user namespace may not give: as BuildKit, go on.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::OPNOTSUPP | Errno::PERM)) => {}
+            Err(error) => return Err(io_error("set attributes of", shown)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file's bytes: shared extents where the file system has them, else within the kernel, else through memory.
+fn copy_content(source: &mut File, target: &mut File) -> io::Result<()> {
+    if rustix::fs::ioctl_ficlone(&*target, &*source).is_ok() {
+        return Ok(());
+    }
+    // std uses copy_file_range and sendfile where they work.
+    io::copy(source, target).map(|_| ())
+}
+
+/// Opens an entry of a source directory for reading, and makes sure that it still is a regular file.
+pub(crate) fn open_regular(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
+    // NONBLOCK: a FIFO that took the file's place must not hold the build.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("changed its type while it was read"));
+    }
+    Ok(file)
+}
+
+/// `lstat` of a name in a directory.
+pub(crate) fn stat_name(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Stat>> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,365 @@
+//! The coordinator's state: what is wanted, what is known, what may start.
+
+use super::{Broken, Message, Order, Solved, Work};
+use crate::cache::Key;
+use crate::cache::key::Input;
+use crate::graph::VertexId;
+use crate::ports::Event;
+use oci::Digest;
+use std::collections::VecDeque;
+
+/// The key of a vertex.
+enum KeyState {
+    Idle,
+    Wanted,
+    Hashing {
+        cheap: Option<Key>,
+    },
+    /// `None`: the vertex has no key that lasts.
+    Known(Option<Key>),
+}
+
+/// The result of a vertex.
+enum OutputState<O> {
+    Idle,
+    Wanted,
+    Running,
+    Done(O),
+}
+
+struct Node<O> {
+    key: KeyState,
+    output: OutputState<O>,
+    /// Whether the index was asked for the result.
+    looked_up: bool,
+    /// Whether users were told that the vertex is cached.
+    told: bool,
+    /// Asked for afresh, itself or what it is built on.
+    fresh: bool,
+}
+
+/// Something that may start now.
+pub(super) struct Job<O> {
+    pub(super) vertex: VertexId,
+    pub(super) inputs: Vec<O>,
+    pub(super) kind: JobKind,
+}
+
+pub(super) enum JobKind {
+    Hash,
+    Run { key: Option<Key> },
+}
+
+pub(super) struct Schedule<'a, W: Work> {
+    work: &'a W,
+    order: &'a Order<'a>,
+    nodes: Vec<Node<W::Output>>,
+    ready: VecDeque<Job<W::Output>>,
+    failure: Option<W::Error>,
+    stopped: bool,
+    ran: usize,
+    cached: usize,
+}
+
+impl<'a, W: Work> Schedule<'a, W> {
+    pub(super) fn new(work: &'a W, order: &'a Order<'a>) -> Self {
+        let mut nodes: Vec<Node<W::Output>> = Vec::with_capacity(order.graph.len());
+        for (_, vertex) in order.graph.vertices() {
+            let fresh = vertex.no_cache || vertex.inputs.iter().any(|edge| nodes[edge.from.0].fresh);
+            nodes.push(Node {
+                key: KeyState::Idle,
+                output: OutputState::Idle,
+                looked_up: false,
+                told: false,
+                fresh,
+            });
+        }
+        for target in order.targets {
+            nodes[target.0].output = OutputState::Wanted;
+        }
+        Self { work, order, nodes, ready: VecDeque::new(), failure: None, stopped: false, ran: 0, cached: 0 }
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(super) fn take_ready(&mut self) -> Option<Job<W::Output>> {
+        if self.stopped { None } else { self.ready.pop_front() }
+    }
+
+    /// Starts nothing more; what runs is waited for.
+    pub(super) fn stop(&mut self) {
+        if !self.stopped {
+            self.stopped = true;
+            for job in self.ready.drain(..) {
+                if matches!(job.kind, JobKind::Run { .. }) {
+                    self.order.progress.event(Event::Cancelled(job.vertex.0));
+                }
+            }
+        }
+    }
+
+    pub(super) fn hear(&mut self, message: Message<W::Output, W::Error>) {
+        match message {
+            Message::Hashed(vertex, Ok(digests)) => self.hashed(vertex, &digests),
+            Message::Ran(vertex, Ok(output), elapsed) => {
+                self.ran += 1;
+                self.nodes[vertex.0].output = OutputState::Done(output);
+                self.order.progress.event(Event::Done(vertex.0, elapsed));
+            }
+            Message::Hashed(vertex, Err(error)) | Message::Ran(vertex, Err(error), _) => {
+                // After the first failure the others fail because they were told to stop.
+                if self.failure.is_some() || self.order.cancel.is_cancelled() {
+                    self.order.progress.event(Event::Cancelled(vertex.0));
+                } else {
+                    self.order.progress.event(Event::Failed(vertex.0, &error.to_string()));
+                    self.failure = Some(error);
+                    self.order.cancel.cancel();
+                }
+                self.stop();
+            }
+        }
+    }
+
+    fn hashed(&mut self, vertex: VertexId, digests: &[Digest]) {
+        let KeyState::Hashing { cheap } =
+            std::mem::replace(&mut self.nodes[vertex.0].key, KeyState::Known(None))
+        else {
+            return;
+        };
+        let mut digests = digests.iter();
+        let mut inputs = Vec::new();
+        for edge in &self.order.graph.vertex(vertex).inputs {
+            if edge.by_content {
+                match digests.next() {
+                    Some(digest) => inputs.push(Input::Content(digest)),
+                    None => return,
+                }
+            } else {
+                match &self.nodes[edge.from.0].key {
+                    KeyState::Known(Some(key)) => inputs.push(Input::Whole(key)),
+                    _ => return,
+                }
+            }
+        }
+        let key = Key::of(&self.work.definition(vertex), inputs);
+        if let Some(cheap) = cheap {
+            self.work.remember_as(&cheap, &key);
+        }
+        self.set_key(vertex, Some(key));
+    }
+
+    /// Carries all demands and results as far as they go without waiting.
+    pub(super) fn settle(&mut self) {
+        while !self.stopped {
+            let mut changed = false;
+            for index in (0..self.nodes.len()).rev() {
+                changed |= self.demand(VertexId(index));
+            }
+            for index in 0..self.nodes.len() {
+                changed |= self.advance_key(VertexId(index));
+                changed |= self.advance_output(VertexId(index));
+            }
+            if !changed {
+                break;
+            }
+        }
+    }
+
+    fn want_key(&mut self, vertex: VertexId) -> bool {
+        let node = &mut self.nodes[vertex.0];
+        let idle = matches!(node.key, KeyState::Idle);
+        if idle {
+            node.key = KeyState::Wanted;
+        }
+        idle
+    }
+
+    fn want_output(&mut self, vertex: VertexId) -> bool {
+        let node = &mut self.nodes[vertex.0];
+        let idle = matches!(node.output, OutputState::Idle);
+        if idle {
+            node.output = OutputState::Wanted;
+        }
+        idle
+    }
+
+    /// Passes a vertex's demands on to its inputs.
+    fn demand(&mut self, vertex: VertexId) -> bool {
+        let mut changed = false;
+        if matches!(self.nodes[vertex.0].output, OutputState::Wanted) {
+            changed |= self.want_key(vertex);
+        }
+        let graph = self.order.graph;
+        let inputs = &graph.vertex(vertex).inputs;
+        match self.nodes[vertex.0].key {
+            KeyState::Wanted => {
+                for edge in inputs {
+                    changed |= self.want_key(edge.from);
+                }
+            }
+            KeyState::Known(_) => {
+                let node = &self.nodes[vertex.0];
+                if matches!(node.output, OutputState::Wanted) && node.looked_up {
+                    for edge in inputs {
+                        changed |= self.want_output(edge.from);
+                    }
+                }
+            }
+            KeyState::Idle | KeyState::Hashing { .. } => {}
+        }
+        changed
+    }
+
+    fn advance_key(&mut self, vertex: VertexId) -> bool {
+        if !matches!(self.nodes[vertex.0].key, KeyState::Wanted) {
+            return false;
+        }
+        let graph = self.order.graph;
+        let inputs = &graph.vertex(vertex).inputs;
+        if let Some((output, key)) = self.work.source(vertex) {
+            let node = &mut self.nodes[vertex.0];
+            node.key = KeyState::Known(key);
+            node.output = OutputState::Done(output);
+            return true;
+        }
+        if inputs.is_empty() {
+            self.nodes[vertex.0].key = KeyState::Known(None);
+            return true;
+        }
+        let mut keys: Vec<Option<Key>> = Vec::with_capacity(inputs.len());
+        for edge in inputs {
+            match &self.nodes[edge.from.0].key {
+                KeyState::Known(key) => keys.push(key.clone()),
+                _ => return false,
+            }
+        }
+        if inputs.iter().zip(&keys).any(|(edge, key)| !edge.by_content && key.is_none()) {
+            self.nodes[vertex.0].key = KeyState::Known(None);
+            return true;
+        }
+        let cheap: Option<Key> = keys
+            .into_iter()
+            .collect::<Option<Vec<Key>>>()
+            .map(|keys| Key::of(&self.work.definition(vertex), keys.iter().map(Input::Whole)));
+        if !inputs.iter().any(|edge| edge.by_content) {
+            self.set_key(vertex, cheap);
+            return true;
+        }
+        if let Some(cheap) = &cheap
+            && !self.nodes[vertex.0].fresh
+            && let Some(key) = self.work.known_as(cheap)
+        {
+            self.set_key(vertex, Some(key));
+            return true;
+        }
+        self.start_hash(vertex, cheap)
+    }
+
+    /// Hashes the selected content as soon as the inputs that hold it are there.
+    fn start_hash(&mut self, vertex: VertexId, cheap: Option<Key>) -> bool {
+        let graph = self.order.graph;
+        let mut changed = false;
+        let mut outputs = Vec::new();
+        let mut waiting = false;
+        for edge in graph.vertex(vertex).inputs.iter().filter(|edge| edge.by_content) {
+            match &self.nodes[edge.from.0].output {
+                OutputState::Done(output) => outputs.push(output.clone()),
+                _ => {
+                    waiting = true;
+                    changed |= self.want_output(edge.from);
+                }
+            }
+        }
+        if waiting {
+            // Some step must run before the key can be known. If the other inputs are not known either, then most
+            // likely neither is this vertex: let them run meanwhile.
+            if matches!(self.nodes[vertex.0].output, OutputState::Wanted) {
+                for edge in &graph.vertex(vertex).inputs {
+                    changed |= self.want_output(edge.from);
+                }
+            }
+            return changed;
+        }
+        self.nodes[vertex.0].key = KeyState::Hashing { cheap };
+        self.ready.push_back(Job { vertex, inputs: outputs, kind: JobKind::Hash });
+        true
+    }
+
+    fn set_key(&mut self, vertex: VertexId, key: Option<Key>) {
+        self.nodes[vertex.0].key = KeyState::Known(key);
+    }
+
+    /// Tells that a vertex is cached, and with it all that it is made of and that was not needed: nobody looked
+    /// those up, which is the point.
+    fn tell_cached(&mut self, vertex: VertexId) {
+        let mut found = vec![vertex];
+        let mut todo = vec![vertex];
+        self.nodes[vertex.0].told = true;
+        while let Some(next) = todo.pop() {
+            for edge in &self.order.graph.vertex(next).inputs {
+                let node = &mut self.nodes[edge.from.0];
+                if !node.told && !matches!(node.output, OutputState::Done(_) | OutputState::Running) {
+                    node.told = true;
+                    found.push(edge.from);
+                    todo.push(edge.from);
+                }
+            }
+        }
+        found.sort_unstable();
+        self.cached += found.len();
+        for vertex in found {
+            self.order.progress.event(Event::Cached(vertex.0));
+        }
+    }
+
+    fn advance_output(&mut self, vertex: VertexId) -> bool {
+        let node = &mut self.nodes[vertex.0];
+        if !matches!(node.output, OutputState::Wanted) {
+            return false;
+        }
+        let KeyState::Known(key) = &node.key else { return false };
+        let key = key.clone();
+        if !node.looked_up {
+            node.looked_up = true;
+            if !node.fresh
+                && let Some(key) = &key
+                && let Some(output) = self.work.look_up(vertex, key)
+            {
+                self.nodes[vertex.0].output = OutputState::Done(output);
+                if !self.nodes[vertex.0].told {
+                    self.tell_cached(vertex);
+                }
+            }
+            return true;
+        }
+        let mut inputs = Vec::new();
+        for edge in &self.order.graph.vertex(vertex).inputs {
+            match &self.nodes[edge.from.0].output {
+                OutputState::Done(output) => inputs.push(output.clone()),
+                _ => return false,
+            }
+        }
+        self.nodes[vertex.0].output = OutputState::Running;
+        self.ready.push_back(Job { vertex, inputs, kind: JobKind::Run { key } });
+        true
+    }
+
+    pub(super) fn finish(self) -> Result<Solved<W::Output>, W::Error> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        if self.order.cancel.is_cancelled() {
+            return Err(Broken::Cancelled.into());
+        }
+        let mut outputs = Vec::new();
+        for target in self.order.targets {
+            match &self.nodes[target.0].output {
+                OutputState::Done(output) => outputs.push(output.clone()),
+                _ => return Err(Broken::Stuck.into()),
+            }
+        }
+        Ok(Solved { outputs, ran: self.ran, cached: self.cached })
+    }
+}
