@@ -93,7 +93,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         if whole.is_empty() && fraction.is_empty() {
             return None;
         }
-        let whole: u128 = if whole.is_empty() { 0 } else { u64::from_str_radix(whole, 10).ok()?.into() };
+        let whole: u128 = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.into() };
         nanoseconds = nanoseconds.checked_add(whole.checked_mul(unit)?)?;
         let mut place = unit;
         for digit in fraction.bytes() {

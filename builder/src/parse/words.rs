@@ -105,7 +105,8 @@ impl<'a> Args<'a> {
         let mut fields = Vec::new();
         let mut start = None;
         let mut quote = None;
-        let mut chars = text.char_indices().peekable();
+        let mut escaped_end = false;
+        let mut chars = text.char_indices();
         while let Some((at, char)) = chars.next() {
             if quote.is_none() && char.is_whitespace() {
                 if let Some(from) = start.take() {
@@ -118,16 +119,13 @@ impl<'a> Args<'a> {
                 Some(open) if char == open => quote = None,
                 Some('\'') => {}
                 None if char == '\'' || char == '"' => quote = Some(char),
-                _ if char == escape => {
-                    // An escape character with nothing behind it is dropped.
-                    if chars.next().is_none() {
-                        if let Some(from) = start.take().filter(|&from| from < at) {
-                            fields.push(from..at);
-                        }
-                        return fields;
-                    }
-                }
+                _ if char == escape => escaped_end = chars.next().is_none(),
                 _ => {}
+            }
+            // An escape character with nothing behind it is dropped.
+            if escaped_end {
+                fields.extend(start.filter(|&from| from < at).map(|from| from..at));
+                return fields;
             }
         }
         fields.extend(start.map(|from| from..text.len()));

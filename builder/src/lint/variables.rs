@@ -1,0 +1,161 @@
+//! Variables that nothing sets.
+
+use super::{Finding, LintOptions, finding};
+use crate::diagnostic::{Diagnostic, nearest};
+use crate::expand::{Expanded, Word};
+use crate::instruction::{Containerfile, CopySource, Instruction};
+use crate::parse::Span;
+use crate::stages::{Base, PlanOptions, plan};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn check(file: &Containerfile, options: &LintOptions<'_>, findings: &mut Vec<Finding>) {
+    from_lines(file, options, findings);
+    // Where the stages cannot be told, neither can what they know.
+    let Ok(plan) = plan(file, &PlanOptions { target: None, ..options.plan.clone() }) else { return };
+    let mut scopes: Vec<Option<BTreeSet<String>>> = Vec::new();
+    for (stage, planned) in file.stages.iter().zip(&plan.stages) {
+        let mut scope = match &planned.base {
+            Base::Scratch => Some(BTreeSet::new()),
+            Base::Stage(index) => scopes.get(*index).cloned().flatten(),
+            Base::Image(name) | Base::Context(name) => options.environments.get(name).cloned(),
+        };
+        if let Some(scope) = &mut scope {
+            // The builder sets it where the base does not.
+            scope.insert("PATH".to_owned());
+            for statement in &stage.instructions {
+                report(&statement.node, statement.span, scope, findings);
+                declare(&statement.node, scope);
+            }
+        }
+        scopes.push(scope);
+    }
+}
+
+/// FROM lines see global arguments only.
+fn from_lines(file: &Containerfile, options: &LintOptions<'_>, findings: &mut Vec<Finding>) {
+    let declared: BTreeSet<&str> =
+        file.global_args.iter().flat_map(|arg| &arg.node.names).map(|name| name.name.raw.as_str()).collect();
+    let platform: BTreeSet<&str> = options.plan.platform_args.keys().map(String::as_str).collect();
+    let defaults = defaults(file, options);
+    for stage in &file.stages {
+        for word in [&stage.base].into_iter().chain(&stage.platform) {
+            let known = |name: &str| declared.contains(name) || platform.contains(name);
+            let Ok(expanded) = word.expand_all(&|name| known(name).then(|| "x".to_owned())) else { continue };
+            for name in names(&expanded) {
+                let message = format!("FROM uses `{name}`, which no ARG before the first FROM declares");
+                let hint = nearest(name, declared.iter().chain(&platform).copied());
+                let hint = hint.map(|near| format!("did you mean `{near}`?"));
+                finding(findings, "UndefinedArgInFrom", stage.span, word.span, message, hint);
+            }
+        }
+        if stage.base.has_variables()
+            && let Ok(base) = stage.base.expand(&|name| defaults.get(name).cloned())
+            && !could_be_image(&base)
+        {
+            let message =
+                format!("without --build-arg the base image would be `{base}`, which is no reference");
+            finding(findings, "InvalidDefaultArgInFrom", stage.span, stage.base.span, message, None);
+        }
+    }
+}
+
+/// Values of the global arguments as if no `--build-arg` were given.
+fn defaults(file: &Containerfile, options: &LintOptions<'_>) -> BTreeMap<String, String> {
+    let mut values = options.plan.platform_args.clone();
+    for name in file.global_args.iter().flat_map(|arg| &arg.node.names) {
+        if let Some(default) = &name.default
+            && let Ok(value) = default.expand(&|name| values.get(name).cloned())
+        {
+            values.insert(name.name.raw.clone(), value);
+        }
+    }
+    values
+}
+
+fn could_be_image(name: &str) -> bool {
+    let allowed = |char: char| char.is_ascii_alphanumeric() || "-_./:@+[]".contains(char);
+    !name.is_empty()
+        && name.chars().all(allowed)
+        && !name.ends_with([':', '@', '/', '-', '.'])
+        && !name.starts_with([':', '@', '/', '-', '.'])
+        && !name.contains("::")
+        && !name.contains("//")
+        && !name.contains(":@")
+}
+
+/// Adds what the instruction sets.
+fn declare(instruction: &Instruction, scope: &mut BTreeSet<String>) {
+    match instruction {
+        Instruction::Arg(arg) => scope.extend(arg.names.iter().map(|name| name.name.raw.clone())),
+        Instruction::Env(pairs) => scope.extend(pairs.pairs.iter().map(|(key, _)| key.raw.clone())),
+        _ => {}
+    }
+}
+
+fn report(instruction: &Instruction, span: Span, scope: &BTreeSet<String>, findings: &mut Vec<Finding>) {
+    let lookup = |name: &str| scope.contains(name).then(|| "x".to_owned());
+    let mut add = |expanded: Result<Expanded, Diagnostic>, place: Span| {
+        let Ok(expanded) = expanded else { return };
+        for name in names(&expanded) {
+            let near = nearest(name, scope.iter().map(String::as_str));
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            let message = format!("nothing sets `{name}`");
+            finding(findings, "UndefinedVar", span, place, message, hint);
+        }
+    };
+    for word in expanded_words(instruction) {
+        add(word.expand_all(&lookup), word.span);
+    }
+    if !matches!(instruction, Instruction::Run(_) | Instruction::Onbuild(_)) {
+        for heredoc in instruction.heredocs() {
+            add(heredoc.expand(&lookup), heredoc.span);
+        }
+    }
+}
+
+/// Unset variables, without a shell's own like `$1` and `$@`.
+fn names(expanded: &Expanded) -> impl Iterator<Item = &str> {
+    let named = |name: &&str| name.starts_with(|first: char| first.is_alphabetic() || first == '_');
+    expanded.unset.iter().map(String::as_str).filter(named)
+}
+
+/// The words of an instruction in which variables are replaced.
+fn expanded_words(instruction: &Instruction) -> Vec<&Word> {
+    match instruction {
+        Instruction::Add(copy) | Instruction::Copy(copy) => {
+            let flags = &copy.flags;
+            let paths = copy.sources.iter().filter_map(|source| match source {
+                CopySource::Path(word) => Some(word),
+                CopySource::Heredoc(_) => None,
+            });
+            paths
+                .chain([&copy.destination])
+                .chain(&flags.chown)
+                .chain(&flags.chmod)
+                .chain(&flags.checksum)
+                .chain(&flags.exclude)
+                .collect()
+        }
+        Instruction::Arg(arg) => {
+            arg.names.iter().flat_map(|name| [&name.name].into_iter().chain(&name.default)).collect()
+        }
+        Instruction::Env(pairs) | Instruction::Label(pairs) => {
+            pairs.pairs.iter().flat_map(|(key, value)| [key, value]).collect()
+        }
+        Instruction::Expose(words) | Instruction::Volume(words) => words.iter().collect(),
+        Instruction::Stopsignal(word) | Instruction::User(word) | Instruction::Workdir(word) => vec![word],
+        Instruction::Run(run) => run
+            .mounts
+            .iter()
+            .flat_map(|mount| &mount.fields)
+            .filter(|field| field.key.node != "from")
+            .filter_map(|field| field.value.as_ref())
+            .collect(),
+        Instruction::Cmd(_)
+        | Instruction::Entrypoint(_)
+        | Instruction::Healthcheck(_)
+        | Instruction::Maintainer(_)
+        | Instruction::Onbuild(_)
+        | Instruction::Shell(_) => Vec::new(),
+    }
+}
