@@ -20,3 +20,6 @@ pub(crate) mod receive;
 pub use commit::commit_chain;
 pub use error::LayerError;
 pub use receive::{LayerReader, LayerSource, Need, OpenLayer, StagedLayer, ingest_layer};
+
+#[cfg(test)]
+mod tests;
