@@ -6,19 +6,30 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+mod config;
 pub mod containers;
 pub mod entry;
 mod error;
+mod filters;
 pub mod images;
 pub mod login;
 pub mod options;
+mod sandbox;
+pub mod spec;
+mod state;
 pub mod system;
+mod time;
 
 pub use error::{Error, ErrorKind, Result};
 pub use system::version;
 
+use config::Config;
+use registry::Registries;
+use runtime::Spawner;
+use state::State;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use storage::{Driver, Store, StoreOptions};
 
 /// The global options.
 #[derive(Debug, Clone, Default)]
@@ -46,12 +57,31 @@ pub struct Engine {
 }
 
 #[derive(Debug)]
-struct Inner {}
+struct Inner {
+    config: Config,
+    state: State,
+    spawner: Option<Spawner>,
+    store: OnceLock<Store>,
+    host: OnceLock<spec::Host>,
+    registries: OnceLock<Arc<Registries>>,
+}
 
 impl Engine {
-    /// Opens store and state; nothing is scanned.
-    pub fn open(_options: EngineOptions, _entered: entry::Entered) -> Result<Self> {
-        todo!()
+    /// Opens store and state; nothing is scanned, and nothing is made before it is needed.
+    pub fn open(options: EngineOptions, entered: entry::Entered) -> Result<Self> {
+        let config = Config::new(options, entered.identity)?;
+        driver(&config)?;
+        let state = State::new(&config);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                state,
+                spawner: entered.spawner,
+                store: OnceLock::new(),
+                host: OnceLock::new(),
+                registries: OnceLock::new(),
+            }),
+        })
     }
 
     /// The images.
@@ -62,5 +92,64 @@ impl Engine {
     /// The containers.
     pub fn containers(&self) -> containers::Containers<'_> {
         containers::Containers { engine: self }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.inner.state
+    }
+
+    /// The store, opened on first use: `ps` and `logs` need none.
+    pub(crate) fn store(&self) -> Result<&Store> {
+        if let Some(store) = self.inner.store.get() {
+            return Ok(store);
+        }
+        let config = self.config();
+        let options = StoreOptions {
+            root: config.root.clone(),
+            driver: driver(config)?,
+            user_namespace: sys::idmap::in_user_namespace(),
+        };
+        let store = Store::open(options)
+            .map_err(error::storage(format!("open the store {}", config.root.display())))?;
+        Ok(self.inner.store.get_or_init(|| store))
+    }
+
+    pub(crate) fn spawner(&self) -> Result<&Spawner> {
+        self.inner.spawner.as_ref().ok_or_else(|| Error::Unsupported {
+            what: "starting processes".to_owned(),
+            reason: "the program entered the engine without saying that it would (entry::Needs::Launch)".to_owned(),
+        })
+    }
+
+    /// What this machine offers to containers.
+    pub(crate) fn host(&self) -> Result<&spec::Host> {
+        if let Some(host) = self.inner.host.get() {
+            return Ok(host);
+        }
+        let host = spec::Host::look(runtime::cgroup::layout())?;
+        Ok(self.inner.host.get_or_init(|| host))
+    }
+
+    /// `registries.conf`.
+    pub(crate) fn registries(&self) -> Result<&Arc<Registries>> {
+        if let Some(registries) = self.inner.registries.get() {
+            return Ok(registries);
+        }
+        let registries = Registries::load(&self.config().registries_paths())
+            .map_err(error::registry("read the configuration of registries"))?;
+        Ok(self.inner.registries.get_or_init(|| Arc::new(registries)))
+    }
+}
+
+fn driver(config: &Config) -> Result<Driver> {
+    match config.driver.as_deref() {
+        None | Some("auto") => Ok(Driver::Auto),
+        Some("overlay" | "overlay2") => Ok(Driver::Overlay),
+        Some("vfs") => Ok(Driver::Vfs),
+        Some(other) => Err(Error::unsupported(format!("storage driver {other}"), "use overlay or vfs")),
     }
 }
