@@ -175,7 +175,7 @@ pub enum Error {
         /// Stage, line and text of the instruction.
         place: Place,
         /// Why; of a failed RUN its exit status and last lines.
-        source: ops::Error,
+        source: Box<ops::Error>,
     },
     /// The build was given up.
     #[error("build cancelled")]
@@ -207,7 +207,10 @@ impl Error {
     /// How the command of a failed RUN ended, and its last lines of output.
     pub fn step_exit(&self) -> Option<(crate::ports::StepExit, &[String])> {
         match self {
-            Error::Step { source: ops::Error::Exit { exit, last_lines }, .. } => Some((*exit, last_lines)),
+            Error::Step { source, .. } => match &**source {
+                ops::Error::Exit { exit, last_lines } => Some((*exit, last_lines)),
+                _ => None,
+            },
             _ => None,
         }
     }

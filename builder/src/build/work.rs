@@ -118,7 +118,7 @@ impl<'a> Build<'a> {
             return Error::Cancelled;
         }
         let place = self.graph.vertex(vertex).place.clone();
-        Error::Step { file: self.request.containerfile_name.clone(), place, source }
+        Error::Step { file: self.request.containerfile_name.clone(), place, source: Box::new(source) }
     }
 
     /// Digest of what a COPY selects of one input.

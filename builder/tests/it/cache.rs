@@ -1,0 +1,126 @@
+//! What hits the cache and what misses: the table of docs and peers.
+
+use crate::harness::{Lab, Options, require_root};
+use std::sync::atomic::Ordering;
+
+/// Builds twice and says which steps ran the second time.
+fn second(
+    first: &str,
+    options: &Options,
+    again: &str,
+    options_again: &Options,
+    between: impl FnOnce(&Lab),
+) -> usize {
+    let lab = Lab::new();
+    lab.add_busybox();
+    lab.write("f", "content");
+    lab.write("g", "other");
+    lab.build_with(first, options);
+    between(&lab);
+    lab.build_with(again, options_again).ran
+}
+
+#[test]
+fn an_unchanged_build_runs_nothing_and_gives_the_same_image() {
+    require_root!();
+    let lab = Lab::new();
+    lab.add_busybox();
+    lab.write("dir/f", "content");
+    let mut text =
+        String::from("FROM busybox AS a\nRUN echo x > /x\nFROM busybox\nCOPY --from=a /x /x\nCOPY dir /d\n");
+    for index in 0..17 {
+        text.push_str(&format!("RUN echo {index} > /{index}\n"));
+    }
+    let first = lab.build(&text);
+    let ran = lab.executor.ran.load(Ordering::SeqCst);
+    // Once more so that the files are old enough to be remembered.
+    std::thread::sleep(std::time::Duration::from_millis(80));
+    lab.build(&text);
+    let begin = std::time::Instant::now();
+    let second = lab.build(&text);
+    println!("cached build of 21 steps: {:?}", begin.elapsed());
+    assert_eq!(second.ran, 0);
+    assert_eq!(second.image_id, first.image_id);
+    assert_eq!(lab.executor.ran.load(Ordering::SeqCst), ran);
+    assert_eq!(second.cached, 20);
+}
+
+#[test]
+fn the_table() {
+    require_root!();
+    let none = Options::default;
+    let base = "FROM busybox\nARG V\nENV E=1\nCOPY f /f\nRUN true\n";
+    let arg = |value| Options { args: vec![("V", value)], ..Options::default() };
+    let nothing = |_: &Lab| {};
+    // An ARG above COPY and RUN: only RUN misses, also when nothing uses it.
+    assert_eq!(second(base, &arg("1"), base, &arg("2"), nothing), 1, "ARG value");
+    assert_eq!(second(base, &arg("1"), base, &arg("1"), nothing), 0, "same ARG value");
+    let changed = base.replace("E=1", "E=2");
+    assert_eq!(second(base, &none(), &changed, &none(), nothing), 1, "ENV");
+    for line in
+        ["LABEL a=b", "EXPOSE 80", "CMD [\"x\"]", "VOLUME /v", "STOPSIGNAL SIGTERM", "HEALTHCHECK NONE"]
+    {
+        let changed = base.replace("ENV E=1", &format!("{line}\nENV E=1"));
+        assert_eq!(second(base, &none(), &changed, &none(), nothing), 0, "{line}");
+    }
+    for line in ["USER app", "SHELL [\"/bin/ash\", \"-c\"]"] {
+        let changed = base.replace("RUN", &format!("{line}\nRUN"));
+        assert_eq!(second(base, &none(), &changed, &none(), nothing), 1, "{line}");
+    }
+    let changed = base.replace("RUN true", "RUN  true; true");
+    assert_eq!(second(base, &none(), &changed, &none(), nothing), 1, "RUN text");
+    assert_eq!(second(base, &none(), base, &Options { no_cache: true, ..none() }, nothing), 2, "--no-cache");
+    let proxy = Options { proxy: vec![("http_proxy", "http://x")], ..none() };
+    assert_eq!(second(base, &none(), base, &proxy, nothing), 0, "proxy");
+    let label = Options { labels: vec![("a", "b")], ..none() };
+    assert_eq!(second(base, &none(), base, &label, nothing), 0, "--label");
+}
+
+#[test]
+fn files() {
+    require_root!();
+    let text = "FROM busybox\nCOPY f /f\nRUN true\n";
+    let none = Options::default();
+    let shell = |script: &'static str| {
+        move |lab: &Lab| {
+            let status =
+                std::process::Command::new("sh").arg("-ec").arg(script).current_dir(lab.context()).status();
+            assert!(status.unwrap().success(), "{script}");
+        }
+    };
+    for (script, ran) in [
+        ("touch -d 2001-01-01 f", 0),
+        ("chown 5:5 f", 0),
+        ("chmod 755 f", 2),
+        ("echo changed > f", 2),
+        ("echo changed > g", 0),
+        ("cp f f2 && mv f2 f", 0),
+        ("rm f && ln -s g f", 2),
+        ("setfattr -n user.x -v y f 2>/dev/null || chmod 700 f", 2),
+    ] {
+        assert_eq!(second(text, &none, text, &none, shell(script)), ran, "{script}");
+    }
+}
+
+#[test]
+fn secrets_and_cache_mounts_do_not_count() {
+    require_root!();
+    let text = "FROM busybox\nRUN --mount=type=secret,id=s cat /run/secrets/s\nRUN --mount=type=cache,target=/c date >> /c/x\n";
+    let secret = |value| Options { secrets: vec![("s", value)], ..Options::default() };
+    assert_eq!(second(text, &secret("1"), text, &secret("2"), |_| {}), 0);
+    let text = "FROM busybox\nRUN --mount=type=bind,source=f,target=/f cat /f\nRUN --mount=type=bind,source=g,target=/g cat /g\n";
+    let none = Options::default();
+    assert_eq!(second(text, &none, text, &none, |lab| lab.write("g", "changed")), 1);
+}
+
+#[test]
+fn an_equal_result_of_a_changed_stage_hits() {
+    require_root!();
+    let text = |comment: &str| {
+        format!(
+            "FROM busybox AS a\nRUN echo same > /out # {comment}\nFROM busybox\nCOPY --from=a /out /out\nRUN true\n"
+        )
+    };
+    let none = Options::default();
+    assert_eq!(second(&text("one"), &none, &text("two"), &none, |_| {}), 1);
+}
