@@ -21,13 +21,13 @@ pub(crate) fn assemble(
     layers: &[NamedLayer],
 ) -> Result<Image, Error> {
     let now = jiff::Timestamp::now();
-    let created = match request.timestamp {
-        // Seconds that no calendar has are the request's mistake; the epoch's end is near enough.
-        Some(seconds) => jiff::Timestamp::from_second(seconds).unwrap_or(now),
-        None => now,
-    }
-    .to_string();
-    let config = config(lowered, layers, &created);
+    // Seconds that no calendar has are the request's mistake; now is as good as any.
+    let fixed =
+        request.timestamp.map(|seconds| jiff::Timestamp::from_second(seconds).unwrap_or(now).to_string());
+    let history = history(&lowered.history, layers, fixed.as_deref(), &now.to_string());
+    let last = history.last().and_then(|entry| entry.created.clone());
+    let created = fixed.or(last).unwrap_or_else(|| now.to_string());
+    let config = config(lowered, layers, history, &created);
     // Only strings, numbers and lists; serialising them cannot fail.
     let bytes = serde_json::to_vec(&config).expect("an image config is plain data");
     let id = request.store.content().put(request.lease, &bytes)?;
@@ -55,19 +55,43 @@ pub(crate) fn assemble(
     Ok(Image { id, config: bytes })
 }
 
+/// The history with its times.
+///
+/// Without a fixed time, a new layer's entry has the time at which the layer was first made, and one without a layer
+/// that of the layer before it (the first new one, where there is none before): so a build of known results gives the
+/// same image again, as with `BuildKit`.
+fn history(entries: &[History], layers: &[NamedLayer], fixed: Option<&str>, now: &str) -> Vec<History> {
+    let mut history = entries.to_vec();
+    let is_new = |entry: &History| entry.created.is_none();
+    if let Some(fixed) = fixed {
+        for entry in history.iter_mut().filter(|entry| is_new(entry)) {
+            entry.created = Some(fixed.to_owned());
+        }
+        return history;
+    }
+    let first_new = history.iter().position(is_new).unwrap_or(history.len());
+    let mut times = layers.iter().rev();
+    for entry in history[first_new..].iter_mut().rev().filter(|entry| !entry.empty_layer) {
+        entry.created = times.next().map(|layer| layer.created.clone());
+    }
+    let first_time = history[first_new..].iter().find_map(|entry| entry.created.clone());
+    let before = history[..first_new].iter().rev().find_map(|entry| entry.created.clone());
+    let mut time = first_time.or(before).unwrap_or_else(|| now.to_owned());
+    for entry in &mut history[first_new..] {
+        match &entry.created {
+            Some(created) => time.clone_from(created),
+            None => entry.created = Some(time.clone()),
+        }
+    }
+    history
+}
+
 /// The config: what the instructions left, with layers, history and times.
-fn config(lowered: &Lowered, layers: &[NamedLayer], created: &str) -> ImageConfig {
+fn config(lowered: &Lowered, layers: &[NamedLayer], history: Vec<History>, created: &str) -> ImageConfig {
     let mut config = lowered.config.clone();
     config.created = Some(created.to_owned());
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
-    config.history = lowered
-        .history
-        .iter()
-        .map(|entry| History {
-            created: entry.created.clone().or_else(|| Some(created.to_owned())),
-            ..entry.clone()
-        })
-        .collect();
+    config.history = history;
     if config.config.working_dir.is_empty() {
         "/".clone_into(&mut config.config.working_dir);
     }

@@ -51,6 +51,8 @@ pub(crate) struct NamedLayer {
     pub(crate) chain_id: ChainId,
     pub(crate) diff_id: DiffId,
     pub(crate) size: u64,
+    /// When it was first made, RFC 3339.
+    pub(crate) created: String,
 }
 
 impl<'a> Build<'a> {
@@ -299,6 +301,7 @@ impl<'a> Build<'a> {
                 chain_id: layer.chain_id,
                 diff_id: layer.diff_id,
                 size: layer.unpacked_size,
+                created: layer.created,
             });
         }
         layers.reverse();

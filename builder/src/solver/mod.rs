@@ -24,7 +24,7 @@ pub(crate) trait Work: Sync {
     /// What a vertex gives to those that need it.
     type Output: Clone + Send + Sync;
     /// Why a vertex fails.
-    type Error: Send + std::fmt::Display + From<Broken>;
+    type Error: Send + std::error::Error + From<Broken>;
 
     /// The output of a vertex that needs no work, and its key where it has one that lasts.
     fn source(&self, vertex: VertexId) -> Option<(Self::Output, Option<Key>)>;

@@ -113,7 +113,7 @@ impl<'a, W: Work> Schedule<'a, W> {
                 if self.failure.is_some() || self.order.cancel.is_cancelled() {
                     self.order.progress.event(Event::Cancelled(vertex.0));
                 } else {
-                    self.order.progress.event(Event::Failed(vertex.0, &error.to_string()));
+                    self.order.progress.event(Event::Failed(vertex.0, &with_causes(&error)));
                     self.failure = Some(error);
                     self.order.cancel.cancel();
                 }
@@ -362,4 +362,20 @@ impl<'a, W: Work> Schedule<'a, W> {
         }
         Ok(Solved { outputs, ran: self.ran, cached: self.cached })
     }
+}
+
+/// An error's text with those of its causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // A transparent wrapper says the same again.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
 }

@@ -124,3 +124,61 @@ fn an_equal_result_of_a_changed_stage_hits() {
     let none = Options::default();
     assert_eq!(second(&text("one"), &none, &text("two"), &none, |_| {}), 1);
 }
+
+#[test]
+fn what_a_failed_build_made_becomes_part_of_the_next_image() {
+    require_root!();
+    let lab = Lab::new();
+    lab.add_busybox();
+    let none = Options::default();
+    lab.try_build("FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\nRUN exit 1\n", &none).unwrap_err();
+    // Those layers have no digests yet.
+    let built = lab.build("FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\nLABEL a=b\n");
+    assert_eq!((built.ran, built.layers.len()), (0, 5));
+    assert_eq!(lab.look(&built, "cat $R/1 $R/2"), "1\n2");
+}
+
+#[test]
+fn records_survive_a_sweep_and_a_lost_one_is_built_again() {
+    require_root!();
+    let lab = Lab::new();
+    lab.add_busybox();
+    let text = "FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\n";
+    let first = lab.build(text);
+    lab.store.sweep(storage::SweepOptions::default()).unwrap();
+    assert_eq!(lab.build(text).ran, 0);
+    // Without the image and the record of the last step, only that one runs again.
+    lab.store.images().remove(&first.image_id).unwrap();
+    let records = lab.store.cache().list().unwrap();
+    let last = records.iter().filter(|record| record.data["text"] == "RUN echo 2 > /2");
+    for record in last {
+        lab.store.cache().remove(&record.key).unwrap();
+    }
+    lab.store.sweep(storage::SweepOptions::default()).unwrap();
+    assert_eq!(lab.build(text).ran, 1);
+}
+
+#[test]
+fn a_known_result_keeps_its_time() {
+    require_root!();
+    let lab = Lab::new();
+    lab.add_busybox();
+    let text = "FROM busybox\nENV A=1\nRUN true\nENV B=1\nRUN echo > /x\nCMD [\"x\"]\n";
+    let now = || Options { now: true, ..Options::default() };
+    let first = lab.build_with(text, &now());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let second = lab.build_with(text, &now());
+    assert_eq!(first.image_id, second.image_id);
+    let times: Vec<String> =
+        crate::harness::config(&first).history.iter().map(|entry| entry.created.clone().unwrap()).collect();
+    let new = &times[times.len() - 5..];
+    assert_eq!((&new[0], &new[2]), (&new[1], &new[1]));
+    assert_eq!(new[4], new[3]);
+    assert!(new[1] < new[3]);
+    // Another image on the same layers is another image, with the same times.
+    let third = lab.build_with(&format!("{text}LABEL a=b\n"), &now());
+    assert_ne!(third.image_id, first.image_id);
+    assert_eq!(crate::harness::config(&third).created, crate::harness::config(&first).created);
+    let again = lab.build_with(text, &Options { no_cache: true, ..now() });
+    assert_eq!(again.ran, 2);
+}

@@ -3,4 +3,5 @@
 
 mod builds;
 mod cache;
+mod copies;
 mod harness;
