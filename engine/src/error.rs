@@ -202,3 +202,58 @@ impl Error {
         Error::Os { attempt: attempt.into(), source: source.into() }
     }
 }
+
+/// An error of the runtime, of the kind that its stage says.
+pub(crate) fn runtime(attempt: impl Into<String>, error: runtime::Error) -> Error {
+    let attempt = attempt.into();
+    let text = || error.to_string();
+    match &error {
+        runtime::Error::CommandNotFound { .. } => {
+            Error::Command { what: attempt, reason: text(), kind: ErrorKind::CommandNotFound }
+        }
+        runtime::Error::CommandNotRunnable { .. } | runtime::Error::Stage { .. } => {
+            Error::Command { what: attempt, reason: text(), kind: ErrorKind::CommandNotRunnable }
+        }
+        runtime::Error::InvalidSpec { .. } => {
+            Error::Command { what: attempt, reason: text(), kind: ErrorKind::CommandNotRunnable }
+        }
+        runtime::Error::Cgroup { .. } => {
+            Error::Command { what: attempt, reason: text(), kind: ErrorKind::CommandNotRunnable }
+        }
+        _ => Error::Part { attempt, kind: ErrorKind::Internal, source: Box::new(error) },
+    }
+}
+
+/// An error of the store.
+pub(crate) fn storage(attempt: impl Into<String>) -> impl FnOnce(storage::Error) -> Error {
+    let attempt = attempt.into();
+    move |error| {
+        let kind = match &error {
+            error if error.is_not_found() => ErrorKind::NotFound,
+            storage::Error::InUse { .. } => ErrorKind::InUse,
+            storage::Error::Unsupported { .. } | storage::Error::NoDriver { .. } => ErrorKind::Unsupported,
+            _ => ErrorKind::Internal,
+        };
+        Error::Part { attempt, kind, source: Box::new(error) }
+    }
+}
+
+/// An error of the registry client and the transports.
+pub(crate) fn registry(attempt: impl Into<String>) -> impl FnOnce(registry::Error) -> Error {
+    let attempt = attempt.into();
+    move |error| {
+        let kind = match &error {
+            registry::Error::InvalidReference { .. } => ErrorKind::Invalid,
+            error if error.is_not_found() => ErrorKind::NotFound,
+            error if error.is_unauthorized() => ErrorKind::Denied,
+            _ => ErrorKind::Internal,
+        };
+        Error::Part { attempt, kind, source: Box::new(error) }
+    }
+}
+
+/// An error of a document.
+pub(crate) fn document(attempt: impl Into<String>) -> impl FnOnce(oci::Error) -> Error {
+    let attempt = attempt.into();
+    move |error| Error::Part { attempt, kind: ErrorKind::Internal, source: Box::new(error) }
+}

@@ -121,7 +121,8 @@ impl Engine {
     pub(crate) fn spawner(&self) -> Result<&Spawner> {
         self.inner.spawner.as_ref().ok_or_else(|| Error::Unsupported {
             what: "starting processes".to_owned(),
-            reason: "the program entered the engine without saying that it would (entry::Needs::Launch)".to_owned(),
+            reason: "the program entered the engine without saying that it would (entry::Needs::Launch)"
+                .to_owned(),
         })
     }
 

@@ -1,8 +1,11 @@
 //! The engine about itself and its host.
 
-use crate::images::PruneReport;
+use crate::containers::ContainerPruneRequest;
+use crate::images::{ImagePruneRequest, PruneReport};
 use crate::{Engine, Result};
 use serde::Serialize;
+use serde_json::json;
+use storage::check::Damage;
 
 /// What `version` shows.
 #[derive(Debug, Clone, Serialize)]
@@ -47,18 +50,164 @@ pub struct SystemPruneReport {
 impl Engine {
     /// Describes host and engine.
     pub fn info(&self) -> Result<Info> {
-        todo!()
+        let config = self.config();
+        let host = self.host()?;
+        let uname = rustix::system::uname();
+        let platform = oci::Platform::host();
+        let memory = meminfo();
+        let store = self.store()?;
+        let records = self.state().list()?;
+        let mut running = 0;
+        let mut paused = 0;
+        for record in &records {
+            match self.seen(&record.id)?.status {
+                crate::containers::Status::Running => running += 1,
+                crate::containers::Status::Paused => paused += 1,
+                _ => {}
+            }
+        }
+        let images = store.images().list().map_err(crate::error::storage("list images"))?.len();
+        let layout = runtime::cgroup::layout();
+        let controllers: Vec<&str> = [
+            "cpuset", "cpu", "io", "blkio", "memory", "hugetlb", "pids", "rdma", "misc", "devices", "freezer",
+        ]
+        .into_iter()
+        .filter(|name| layout.has(name))
+        .collect();
+        let uptime = read_line("/proc/uptime")
+            .split_whitespace()
+            .next()
+            .and_then(|seconds| seconds.parse::<f64>().ok())
+            .unwrap_or(0.0);
+        let version = version();
+        Ok(json!({
+            "host": {
+                "arch": platform.architecture,
+                "os": platform.os,
+                "variant": platform.variant.unwrap_or_default(),
+                "hostname": host.hostname,
+                "kernel": uname.release().to_string_lossy(),
+                "cpus": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+                "memTotal": memory("MemTotal"),
+                "memFree": memory("MemFree"),
+                "swapTotal": memory("SwapTotal"),
+                "swapFree": memory("SwapFree"),
+                "uptime": format!("{uptime:.0}s"),
+                "distribution": distribution(),
+                "cgroupManager": if layout.unavailable().is_some() {
+                    "none"
+                } else {
+                    config.cgroup_manager.as_deref().unwrap_or("cgroupfs")
+                },
+                "cgroupVersion": if layout.is_unified() { "v2" } else { "v1" },
+                "cgroupControllers": controllers,
+                "cgroupUnavailable": layout.unavailable().unwrap_or_default(),
+                "eventLogger": "none",
+                "logDriver": "k8s-file",
+                "ociRuntime": { "name": "davit", "path": "built in", "version": version.version },
+                "security": {
+                    "apparmorEnabled": host.apparmor,
+                    "capabilities": runtime::capabilities::CapabilitySet::DEFAULT
+                        .iter()
+                        .map(|capability| capability.to_string())
+                        .collect::<Vec<_>>()
+                        .join(","),
+                    "rootless": config.identity.rootless,
+                    "seccompEnabled": host.seccomp,
+                    "seccompProfilePath": "built in",
+                    "selinuxEnabled": false,
+                },
+                "serviceIsRemote": false,
+            },
+            "store": {
+                "graphRoot": config.root,
+                "runRoot": config.runroot,
+                "imageCopyTmpDir": config.tmpdir,
+                "graphDriverName": store.snapshots().name(),
+                "graphOptions": {},
+                "containerStore": {
+                    "number": records.len(),
+                    "running": running,
+                    "paused": paused,
+                    "stopped": records.len() - running - paused,
+                },
+                "imageStore": { "number": images },
+            },
+            "registries": { "search": self.registries()?.search_registries() },
+            "plugins": { "volume": [], "network": ["none", "host"], "log": ["k8s-file", "none"] },
+            "version": {
+                "APIVersion": version.api_version,
+                "Version": version.version,
+                "OsArch": version.os_arch,
+                "GitCommit": version.git_commit,
+            },
+        }))
     }
 
     /// Removes what nothing needs.
-    pub fn system_prune(&self, _request: &SystemPruneRequest) -> Result<SystemPruneReport> {
-        todo!()
+    pub fn system_prune(&self, request: &SystemPruneRequest) -> Result<SystemPruneReport> {
+        let containers =
+            self.containers().prune(&ContainerPruneRequest { filters: request.filters.clone() })?;
+        if request.build {
+            let store = self.store()?;
+            let failed = || crate::error::storage("remove the build cache");
+            for record in store.cache().list().map_err(failed())? {
+                store.cache().remove(&record.key).map_err(failed())?;
+            }
+        }
+        let images =
+            self.images().prune(&ImagePruneRequest { all: request.all, filters: request.filters.clone() })?;
+        let reclaimed = containers.reclaimed + images.reclaimed;
+        Ok(SystemPruneReport { containers, images, reclaimed })
     }
 
     /// Verifies the store; returns what is wrong, empty when all is well.
     pub fn check(&self) -> Result<Vec<String>> {
-        todo!()
+        let report = self.store()?.check(true).map_err(crate::error::storage("check the store"))?;
+        Ok(report.damage.iter().map(describe).collect())
     }
+}
+
+fn describe(damage: &Damage) -> String {
+    match damage {
+        Damage::Blob { digest } => format!("blob {digest}: its content has another digest"),
+        Damage::MissingBlob { image, digest } => format!("image {}: blob {digest} is missing", image.short()),
+        Damage::MissingLayer { image, chain_id } => {
+            format!("image {}: layer {chain_id} is missing", image.short())
+        }
+        Damage::MissingSnapshot { chain_id, snapshot } => {
+            format!("layer {chain_id}: snapshot {snapshot} is missing")
+        }
+        Damage::DanglingName { reference } => format!("name {reference}: its image is missing"),
+        Damage::Record { path, reason } => format!("record {}: {reason}", path.display()),
+        other => format!("{other:?}"),
+    }
+}
+
+fn read_line(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Bytes by field of /proc/meminfo.
+fn meminfo() -> impl Fn(&str) -> u64 {
+    let text = read_line("/proc/meminfo");
+    move |field| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+            .and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok())
+            .map_or(0, |kilobytes| kilobytes * 1024)
+    }
+}
+
+fn distribution() -> serde_json::Value {
+    let text = read_line("/etc/os-release");
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+            .map_or("unknown", |value| value.trim_matches('"'))
+            .to_owned()
+    };
+    json!({ "distribution": field("ID"), "version": field("VERSION_ID"), "codename": field("VERSION_CODENAME") })
 }
 
 /// davit's version.

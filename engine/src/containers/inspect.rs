@@ -1,7 +1,14 @@
 //! A container as Podman's `inspect` shows it.
 
-use super::ContainerSize;
+use super::{ContainerSize, Containers, Status};
+use crate::options::{MountKind, Namespace, Seccomp};
+use crate::spec::Host;
+use crate::state::{ContainerRecord, files};
+use crate::time::Instant;
+use crate::{Engine, Result};
+use oci_spec::runtime::{Capabilities, Spec};
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// A container in Podman's JSON shape.
@@ -128,7 +135,7 @@ pub struct InspectState {
     pub checkpointed: bool,
     /// Whether it was restored.
     pub restored: bool,
-    /// Seconds after 1970.
+    /// Whether `stop` or `kill` ended it.
     pub stopped_by_user: bool,
 }
 
@@ -234,9 +241,372 @@ pub struct InspectConfig {
     pub exposed_ports: BTreeMap<String, serde_json::Value>,
 }
 
-impl ContainerInspect {
-    pub(crate) fn set_size(&mut self, size: ContainerSize) {
-        self.size_rw = Some(size.rw);
-        self.size_root_fs = Some(size.root_fs);
+/// Podman's text for a time that never was.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+impl Containers<'_> {
+    /// Describes a container in Podman's JSON shape.
+    pub fn inspect(&self, name: &str, size: bool) -> Result<ContainerInspect> {
+        let engine = self.engine;
+        let record = engine.state().find(name)?;
+        let seen = engine.seen(&record.id)?;
+        let settings = &record.settings;
+        let run_dir = engine.state().run_directory(&record.id);
+        let spec: Option<Spec> = files::read_json(&run_dir.join("config.json"))?;
+        let process = spec.as_ref().and_then(|spec| spec.process().as_ref());
+        let capabilities = process.and_then(|process| process.capabilities().as_ref());
+        let names = |set: Option<&Capabilities>| -> Vec<String> {
+            let mut names: Vec<String> =
+                set.into_iter().flatten().map(ToString::to_string).map(|name| with_prefix(&name)).collect();
+            names.sort();
+            names
+        };
+        let running = seen.is_running();
+        let time = |nanos: i64| if nanos == 0 { NEVER.to_owned() } else { Instant(nanos).rfc3339() };
+        let file = |name: &str| {
+            let path = run_dir.join(name);
+            if path.is_file() { path.to_string_lossy().into_owned() } else { String::new() }
+        };
+        let argv = record.argv();
+        let size = if size { Some(engine.container_size(&record)?) } else { None };
+        let state = InspectState {
+            oci_version: "1.2.1".to_owned(),
+            status: seen.status.as_str().to_owned(),
+            running,
+            paused: seen.status == Status::Paused,
+            restarting: false,
+            oom_killed: seen.exit.as_ref().is_some_and(|exit| exit.oom_killed),
+            dead: false,
+            pid: seen.pid(),
+            conmon_pid: match (&seen.process, running) {
+                (Some(process), true) => process.monitor_pid,
+                _ => 0,
+            },
+            exit_code: seen.exit_code(),
+            error: seen.start.error.clone(),
+            started_at: time(seen.started_nanos()),
+            finished_at: time(seen.finished_nanos()),
+            cgroup_path: seen
+                .process
+                .as_ref()
+                .filter(|_| running)
+                .and_then(|process| process.cgroup.as_ref())
+                .map(group_path)
+                .unwrap_or_default(),
+            checkpointed: false,
+            restored: false,
+            stopped_by_user: seen.start.stopped_by_user,
+        };
+        Ok(ContainerInspect {
+            created: Instant(record.created_nanos).rfc3339(),
+            path: argv.first().cloned().unwrap_or_default(),
+            args: argv.iter().skip(1).cloned().collect(),
+            image: record.image_id.clone(),
+            image_digest: record.image_digest.clone(),
+            image_name: record.image_name.clone(),
+            rootfs: String::new(),
+            pod: String::new(),
+            resolv_conf_path: file("resolv.conf"),
+            hostname_path: file("hostname"),
+            hosts_path: file("hosts"),
+            static_dir: engine.state().directory(&record.id).to_string_lossy().into_owned(),
+            oci_config_path: file("config.json"),
+            oci_runtime: "davit".to_owned(),
+            conmon_pid_file: file("pid.json"),
+            pid_file: settings
+                .pidfile
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            restart_count: seen.start.restarts,
+            driver: engine.store()?.snapshots().name().to_owned(),
+            mount_label: String::new(),
+            process_label: String::new(),
+            app_armor_profile: settings.security.apparmor.clone().unwrap_or_default(),
+            effective_caps: names(capabilities.and_then(|sets| sets.effective().as_ref())),
+            bounding_caps: names(capabilities.and_then(|sets| sets.bounding().as_ref())),
+            exec_ids: exec_sessions(&run_dir),
+            graph_driver: graph_driver(engine, &record)?,
+            size_rw: size.map(|size| size.rw),
+            size_root_fs: size.map(|size| size.root_fs),
+            mounts: mounts(&record),
+            dependencies: Vec::new(),
+            network_settings: InspectNetwork::default(),
+            namespace: String::new(),
+            is_infra: false,
+            is_service: false,
+            config: config(&record, process, engine.host()?),
+            host_config: host_config(engine, &record),
+            state,
+            name: record.name,
+            id: record.id,
+        })
+    }
+}
+
+fn with_prefix(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
+    if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
+}
+
+/// Where the container's processes are listed.
+fn group_path(paths: &runtime::cgroup::Paths) -> String {
+    use runtime::cgroup::Paths;
+    let path = match paths {
+        Paths::None(_) => None,
+        Paths::V2(path) => Some(path),
+        Paths::V1(groups) => groups.get("memory").or_else(|| groups.values().next()),
+    };
+    path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn exec_sessions(run_dir: &std::path::Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(run_dir.join("exec")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+fn graph_driver(engine: &Engine, record: &ContainerRecord) -> Result<crate::images::GraphDriver> {
+    let below = engine.graph_driver(record.chain.as_ref())?;
+    let snapshots = engine.store()?.snapshots();
+    let mut data = BTreeMap::new();
+    if let Ok(upper) = snapshots.layer_directory(&record.snapshot) {
+        data.insert("UpperDir".to_owned(), upper.to_string_lossy().into_owned());
+    }
+    let lower: Vec<String> =
+        ["UpperDir", "LowerDir"].into_iter().filter_map(|key| below.data.get(key).cloned()).collect();
+    if !lower.is_empty() {
+        data.insert("LowerDir".to_owned(), lower.join(":"));
+    }
+    Ok(crate::images::GraphDriver { name: below.name, data })
+}
+
+fn mounts(record: &ContainerRecord) -> Vec<InspectMount> {
+    const PROPAGATION: [&str; 8] =
+        ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"];
+    record
+        .settings
+        .mounts
+        .iter()
+        .map(|mount| {
+            let is = |word: &str| mount.options.iter().any(|option| option == word);
+            let propagation = PROPAGATION.into_iter().find(|word| is(word)).unwrap_or_default().to_owned();
+            let (kind, source) = match &mount.kind {
+                MountKind::Bind { source } => ("bind", source.to_string_lossy().into_owned()),
+                MountKind::Tmpfs => ("tmpfs", String::new()),
+            };
+            InspectMount {
+                r#type: kind.to_owned(),
+                source,
+                destination: mount.destination.to_string_lossy().into_owned(),
+                driver: String::new(),
+                mode: String::new(),
+                rw: !is("ro"),
+                options: mount
+                    .options
+                    .iter()
+                    .filter(|option| {
+                        !PROPAGATION.contains(&option.as_str()) && !matches!(option.as_str(), "ro" | "rw")
+                    })
+                    .cloned()
+                    .collect(),
+                propagation,
+            }
+        })
+        .collect()
+}
+
+fn config(
+    record: &ContainerRecord,
+    process: Option<&oci_spec::runtime::Process>,
+    host: &Host,
+) -> InspectConfig {
+    let settings = &record.settings;
+    let hostname = settings.hostname.clone().unwrap_or_else(|| host.hostname.clone());
+    // what runs tells best; before the first start there is only what was asked for
+    let env = match process.and_then(|process| process.env().clone()) {
+        Some(env) => env,
+        None => settings.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+    };
+    let signal = settings.stop_signal.as_deref().and_then(sys::signal::parse).unwrap_or(15);
+    InspectConfig {
+        hostname,
+        domainname: String::new(),
+        user: settings.user.clone().unwrap_or_default(),
+        attach_stdin: false,
+        attach_stdout: false,
+        attach_stderr: false,
+        tty: settings.tty,
+        open_stdin: settings.interactive,
+        stdin_once: false,
+        env,
+        cmd: record.command.clone(),
+        image: record.image_name.clone(),
+        volumes: None,
+        working_dir: settings.workdir.clone().unwrap_or_else(|| "/".to_owned()),
+        entrypoint: record.entrypoint.clone(),
+        on_build: None,
+        labels: settings.labels.clone(),
+        annotations: settings.annotations.clone(),
+        stop_signal: sys::signal::name(signal)
+            .map_or_else(|| signal.to_string(), |name| format!("SIG{name}")),
+        healthcheck: None,
+        create_command: settings.create_command.clone(),
+        umask: format!("{:04o}", settings.umask.unwrap_or(0o022)),
+        timeout: 0,
+        stop_timeout: settings.stop_timeout.unwrap_or(super::stop::STOP_TIMEOUT),
+        exposed_ports: settings.expose.iter().map(|port| (port.clone(), json!(null))).collect(),
+    }
+}
+
+fn host_config(engine: &Engine, record: &ContainerRecord) -> serde_json::Value {
+    let settings = &record.settings;
+    let limits = &settings.limits;
+    let mode = |namespace: &Namespace| match namespace {
+        Namespace::Private => "private".to_owned(),
+        Namespace::Host => "host".to_owned(),
+        Namespace::Container(id) => format!("container:{id}"),
+    };
+    let nano_cpus = limits.milli_cpus.map_or(0, |cpus| cpus.saturating_mul(1_000_000));
+    let mut security = Vec::new();
+    if settings.security.no_new_privileges {
+        security.push("no-new-privileges".to_owned());
+    }
+    match &settings.security.seccomp {
+        Seccomp::Default => {}
+        Seccomp::Unconfined => security.push("seccomp=unconfined".to_owned()),
+        Seccomp::File(path) => security.push(format!("seccomp={}", path.display())),
+    }
+    let binds: Vec<String> = settings
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.kind {
+            MountKind::Bind { source } => Some(format!(
+                "{}:{}:{}",
+                source.display(),
+                mount.destination.display(),
+                mount.options.join(",")
+            )),
+            MountKind::Tmpfs => None,
+        })
+        .collect();
+    let tmpfs: BTreeMap<String, String> = settings
+        .mounts
+        .iter()
+        .filter(|mount| mount.kind == MountKind::Tmpfs)
+        .map(|mount| (mount.destination.to_string_lossy().into_owned(), mount.options.join(",")))
+        .collect();
+    let mut config = serde_json::Map::new();
+    let mut put = |part: serde_json::Value| {
+        if let serde_json::Value::Object(part) = part {
+            config.extend(part);
+        }
+    };
+    put(json!({
+        "Binds": binds,
+        "Tmpfs": tmpfs,
+        "CgroupManager": engine.config().cgroup_manager.as_deref().unwrap_or("cgroupfs"),
+        "CgroupMode": mode(&settings.cgroupns),
+        "ContainerIDFile": settings.cidfile.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default(),
+        "LogConfig": {
+            "Type": settings.log_driver.as_deref().unwrap_or("k8s-file"),
+            "Config": settings.log_options,
+            "Path": engine.log_path(record),
+            "Tag": "",
+            "Size": "0B",
+        },
+        "NetworkMode": super::select::network_word(record),
+        "PortBindings": {},
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "AutoRemove": settings.auto_remove,
+        "Annotations": settings.annotations,
+    }));
+    let with_prefixes = |names: &[String]| names.iter().map(|name| with_prefix(name)).collect::<Vec<_>>();
+    put(json!({
+        "CapAdd": with_prefixes(&settings.cap_add),
+        "CapDrop": with_prefixes(&settings.cap_drop),
+        "Dns": settings.dns,
+        "DnsOptions": settings.dns_options,
+        "DnsSearch": settings.dns_search,
+        "ExtraHosts": settings.add_hosts,
+        "GroupAdd": settings.groups,
+        "IpcMode": mode(&settings.ipc),
+        "PidMode": mode(&settings.pid),
+        "UTSMode": mode(&settings.uts),
+        "UsernsMode": "",
+        "OomScoreAdj": settings.oom_score_adj.unwrap_or(0),
+        "Privileged": settings.privileged,
+        "PublishAllPorts": false,
+        "ReadonlyRootfs": settings.read_only,
+        "SecurityOpt": security,
+        "ShmSize": settings.shm_size.unwrap_or(64_000 * 1024),
+        "Runtime": "oci",
+        "Isolation": "",
+        "Init": false,
+    }));
+    let devices: Vec<_> = settings
+        .devices
+        .iter()
+        .map(|device| {
+            json!({
+                "PathOnHost": device.source,
+                "PathInContainer": device.destination,
+                "CgroupPermissions": device.permissions,
+            })
+        })
+        .collect();
+    let ulimits: Vec<_> = settings
+        .ulimits
+        .iter()
+        .map(|limit| {
+            json!({
+                "Name": format!("RLIMIT_{}", limit.name.to_ascii_uppercase()),
+                "Soft": limit.soft,
+                "Hard": limit.hard,
+            })
+        })
+        .collect();
+    put(json!({
+        "CpuShares": limits.cpu_shares.unwrap_or(0),
+        "Memory": limits.memory.unwrap_or(0),
+        "NanoCpus": nano_cpus,
+        "CgroupParent": settings.cgroup_parent.clone().unwrap_or_default(),
+        "BlkioWeight": limits.blkio_weight.unwrap_or(0),
+        "CpuPeriod": limits.cpu_period.unwrap_or(0),
+        "CpuQuota": limits.cpu_quota.unwrap_or(0),
+        "CpusetCpus": limits.cpuset_cpus.clone().unwrap_or_default(),
+        "CpusetMems": limits.cpuset_mems.clone().unwrap_or_default(),
+        "Devices": devices,
+        "MemoryReservation": limits.memory_reservation.unwrap_or(0),
+        "MemorySwap": limits.memory_swap.unwrap_or(0),
+        "MemorySwappiness": limits.memory_swappiness.map_or(-1, |value| i64::try_from(value).unwrap_or(-1)),
+        "OomKillDisable": limits.oom_kill_disable,
+        "PidsLimit": limits.pids.unwrap_or(2048),
+        "Ulimits": ulimits,
+    }));
+    serde_json::Value::Object(config)
+}
+
+impl Engine {
+    /// Sizes of a container's file system.
+    pub(crate) fn container_size(&self, record: &ContainerRecord) -> Result<ContainerSize> {
+        let rw = self.snapshot_size(record)?;
+        let image = match &record.chain {
+            Some(chain) => self
+                .store()?
+                .chain_size(chain)
+                .map_err(crate::error::storage(format!("measure the image of container {}", record.name)))?,
+            None => 0,
+        };
+        Ok(ContainerSize { rw, root_fs: rw + image })
+    }
+
+    /// Bytes of a container's own layer.
+    pub(crate) fn snapshot_size(&self, record: &ContainerRecord) -> Result<u64> {
+        let usage = self
+            .store()?
+            .snapshots()
+            .usage(&record.snapshot)
+            .map_err(crate::error::storage(format!("measure container {}", record.name)))?;
+        Ok(usage.bytes)
     }
 }

@@ -8,19 +8,23 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// Make a container.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CreateRequest {
     /// Reference, ID or prefix of one.
     pub image: String,
     /// When the image is pulled.
+    #[serde(skip)]
     pub pull: PullPolicy,
     /// How it is pulled.
+    #[serde(skip)]
     pub registry: RegistryOptions,
     /// `os/arch[/variant]` of the image; `None` = the host's.
     pub platform: Option<String>,
     /// Name; `None` = a random one.
     pub name: Option<String>,
     /// Remove a container of the same name first.
+    #[serde(skip)]
     pub replace: bool,
     /// Command; empty = the image's.
     pub command: Vec<String>,

@@ -1,6 +1,19 @@
 //! The first thing that `main` does, while the process has one thread.
+//!
+//! Hidden entry points: `davit user-namespace-holder` (see [`rootless`]) and `davit monitor-cleanup JSON`, which a
+//! container's monitor runs when nobody else takes care of the exit.
 
-use crate::Result;
+mod rootless;
+
+use crate::config::Identity;
+use crate::{Error, Result};
+use runtime::Spawner;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const HOLDER: &str = "user-namespace-holder";
+const CLEANUP: &str = "monitor-cleanup";
 
 /// What the command is going to do. It decides which processes are forked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +30,8 @@ pub enum Needs {
 #[derive(Debug)]
 pub struct Entered {
     pub(crate) warnings: Vec<String>,
+    pub(crate) identity: Identity,
+    pub(crate) spawner: Option<Spawner>,
 }
 
 impl Entered {
@@ -29,12 +44,78 @@ impl Entered {
 /// Serves a hidden entry point if this process was started as one, and returns its exit code then. To be called
 /// before the arguments are read.
 pub fn hidden() -> Option<u8> {
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next()?;
+    if first == HOLDER {
+        return Some(rootless::hold());
+    }
+    if first == CLEANUP {
+        let task = arguments.next()?;
+        return Some(match cleanup(&task) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        });
+    }
     None
+}
+
+/// What a monitor hands to the cleanup: the engine as the launching process saw it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CleanupTask {
+    pub(crate) root: PathBuf,
+    pub(crate) runroot: PathBuf,
+    pub(crate) driver: Option<String>,
+    pub(crate) uid: u32,
+    pub(crate) rootless: bool,
+    pub(crate) id: String,
+}
+
+impl CleanupTask {
+    /// The command line that serves it: this very program.
+    pub(crate) fn argv(&self) -> Result<Vec<OsString>> {
+        let program =
+            std::env::current_exe().map_err(|error| Error::os("find davit's own program", error))?;
+        let task = serde_json::to_string(self)
+            .map_err(|error| Error::os("describe the cleanup", std::io::Error::other(error)))?;
+        Ok(vec![program.into_os_string(), CLEANUP.into(), task.into()])
+    }
+}
+
+fn cleanup(task: &OsString) -> Result<()> {
+    let invalid = || Error::invalid(CLEANUP, "not a description of a cleanup");
+    let task: CleanupTask =
+        serde_json::from_str(task.to_str().ok_or_else(invalid)?).map_err(|_| invalid())?;
+    let options = crate::EngineOptions {
+        root: Some(task.root),
+        runroot: Some(task.runroot),
+        storage_driver: task.driver,
+        ..crate::EngineOptions::default()
+    };
+    let identity = Identity { uid: task.uid, rootless: task.rootless };
+    let engine = crate::Engine::open(options, Entered { warnings: Vec::new(), identity, spawner: None })?;
+    engine.containers().cleanup(&task.id, false)
 }
 
 /// Enters the user's user namespace where that is needed, and forks the spawner where something is to be launched.
 ///
 /// Must run before the first thread; arguments may have been read before.
-pub fn enter(_needs: Needs) -> Result<Entered> {
-    todo!()
+pub fn enter(needs: Needs) -> Result<Entered> {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let uid = sys::user::effective_uid();
+    let sets = sys::caps::current().map_err(|error| Error::os("read own capabilities", error))?;
+    let privileged = uid == 0 && sets.effective & CAP_SYS_ADMIN != 0;
+    let mut warnings = Vec::new();
+    let identity = Identity { uid, rootless: !privileged };
+    if !privileged && needs != Needs::Nothing {
+        warnings.extend(rootless::enter(identity)?);
+    }
+    let spawner = match needs {
+        Needs::Launch => Some(Spawner::fork().map_err(|error| Error::Part {
+            attempt: "fork the spawner".to_owned(),
+            kind: crate::ErrorKind::Internal,
+            source: Box::new(error),
+        })?),
+        Needs::Nothing | Needs::Store => None,
+    };
+    Ok(Entered { warnings, identity, spawner })
 }

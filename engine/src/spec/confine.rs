@@ -163,9 +163,13 @@ mod tests {
         ] {
             assert!(glob(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in
-            [("/proc/*", "/proc/a/b"), ("/*", "/proc/kcore"), ("/proc/[", "/proc/k"), ("/proc/k", "/proc/kc"), ("", "/")]
-        {
+        for (pattern, text) in [
+            ("/proc/*", "/proc/a/b"),
+            ("/*", "/proc/kcore"),
+            ("/proc/[", "/proc/k"),
+            ("/proc/k", "/proc/kc"),
+            ("", "/"),
+        ] {
             assert!(!glob(pattern, text), "{pattern} {text}");
         }
     }

@@ -55,7 +55,8 @@ impl Host {
             let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("0");
             u64::from_str_radix(line.trim(), 16).unwrap_or(0)
         };
-        let in_user_namespace = in_user_namespace(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default());
+        let in_user_namespace =
+            in_user_namespace(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default());
         let hard = |resource| getrlimit(resource).maximum.unwrap_or(u64::MAX);
         let effective = CapabilitySet(mask("CapEff:"));
         let oom_score_adj = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();

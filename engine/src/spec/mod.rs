@@ -338,7 +338,8 @@ pub fn exec_process(container: &Spec, options: &ExecOptions, host: &Host) -> Res
     };
     let user = options.user.as_ref().unwrap_or(&own_user);
     let home = options.user.as_ref().map(|user| user.home.as_path());
-    let env = environment::exec(main.env().as_deref().unwrap_or_default(), &options.env, home, options.terminal);
+    let env =
+        environment::exec(main.env().as_deref().unwrap_or_default(), &options.env, home, options.terminal);
     let cwd = options.cwd.as_deref().unwrap_or(main.cwd());
     let mut process = base_process(user, main.user().umask(), &options.args, env, Some(cwd))?;
     let capabilities = main.capabilities().as_ref();

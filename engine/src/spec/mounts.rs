@@ -66,9 +66,10 @@ fn defaults(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
 
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     let tty_group = match &options.namespaces.user {
-        Some(user) => user.gid_mappings.iter().any(|map| {
-            (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5)
-        }),
+        Some(user) => user
+            .gid_mappings
+            .iter()
+            .any(|map| (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5)),
         None => host.tty_group_mapped,
     };
     if tty_group {

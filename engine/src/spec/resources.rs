@@ -81,11 +81,8 @@ pub(super) fn devices(options: &SpecOptions, host: &Host) -> Result<Devices> {
     for (node, access) in &asked {
         rules.push(devices::rule(true, node.typ(), Some(node.major()), Some(node.minor()), access));
     }
-    let nodes = if host.in_user_namespace {
-        Vec::new()
-    } else {
-        asked.into_iter().map(|(node, _)| node).collect()
-    };
+    let nodes =
+        if host.in_user_namespace { Vec::new() } else { asked.into_iter().map(|(node, _)| node).collect() };
     Ok(Devices { nodes, rules })
 }
 

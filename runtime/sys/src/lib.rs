@@ -15,6 +15,7 @@ pub mod mount;
 pub mod pidfd;
 pub mod process;
 pub mod pty;
+pub mod relay;
 pub mod scm;
 pub mod seccomp_load;
 pub mod signal;

@@ -1,0 +1,258 @@
+//! Directories and configuration files: the only place of the engine that reads environment or home directory.
+//!
+//! ```text
+//! root     /var/lib/davit    or $XDG_DATA_HOME/davit, ~/.local/share/davit
+//! runroot  /run/davit        or $XDG_RUNTIME_DIR/davit, /run/user/UID/davit, /tmp/davit-run-UID
+//! tmpdir   $TMPDIR, /var/tmp (short-lived files of the user's; staging always lies inside root)
+//! ```
+
+use crate::{EngineOptions, Error, Result};
+use registry::auth::AuthFile;
+use registry::client::ProxyOptions;
+use registry::config::RegistriesPaths;
+use std::env::var_os;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Who runs this command, seen from outside any user namespace of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// User ID on the host.
+    pub(crate) uid: u32,
+    /// Whether the user's own namespace was entered.
+    pub(crate) rootless: bool,
+}
+
+/// Where everything lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) identity: Identity,
+    pub(crate) root: PathBuf,
+    pub(crate) runroot: PathBuf,
+    pub(crate) tmpdir: PathBuf,
+    pub(crate) driver: Option<String>,
+    pub(crate) cgroup_manager: Option<String>,
+    home: Option<PathBuf>,
+}
+
+fn absolute_variable(name: &str) -> Option<PathBuf> {
+    var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+fn home() -> Option<PathBuf> {
+    absolute_variable("HOME")
+}
+
+/// The directory of a user's short-lived files, which must belong to that user alone.
+pub(crate) fn runtime_directory(identity: Identity) -> Result<PathBuf> {
+    if !identity.rootless {
+        return Ok(PathBuf::from("/run/davit"));
+    }
+    if let Some(directory) = absolute_variable("XDG_RUNTIME_DIR") {
+        return Ok(directory.join("davit"));
+    }
+    let system = PathBuf::from(format!("/run/user/{}", identity.uid));
+    if system.is_dir() {
+        return Ok(system.join("davit"));
+    }
+    let directory = PathBuf::from(format!("/tmp/davit-run-{}", identity.uid));
+    match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Error::os(format!("create {}", directory.display()), error)),
+    }
+    // anybody may create names in /tmp
+    let seen = std::fs::symlink_metadata(&directory)
+        .map_err(|error| Error::os(format!("read {}", directory.display()), error))?;
+    let owner = sys::user::effective_uid();
+    if !seen.is_dir() || seen.uid() != owner || seen.mode() & 0o077 != 0 {
+        return Err(Error::Denied {
+            what: format!("use {}", directory.display()),
+            reason: "it is no private directory of this user; set XDG_RUNTIME_DIR or remove it".to_owned(),
+        });
+    }
+    Ok(directory)
+}
+
+impl Config {
+    pub(crate) fn new(options: EngineOptions, identity: Identity) -> Result<Self> {
+        match options.runtime.as_deref() {
+            None | Some("" | "davit" | "builtin") => {}
+            Some(other) => {
+                return Err(Error::unsupported(
+                    format!("runtime {other}"),
+                    "only the built-in runtime (davit) exists so far",
+                ));
+            }
+        }
+        match options.cgroup_manager.as_deref() {
+            None | Some("" | "cgroupfs" | "none") => {}
+            Some("systemd") => {
+                return Err(Error::unsupported("cgroup manager systemd", "only cgroupfs exists so far"));
+            }
+            Some(other) => {
+                return Err(Error::invalid(
+                    format!("cgroup manager {other}"),
+                    "expected cgroupfs or systemd",
+                ));
+            }
+        }
+        let home = home();
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let root = match options.root {
+            Some(root) => absolute(root),
+            None if !identity.rootless => PathBuf::from("/var/lib/davit"),
+            None => absolute_variable("XDG_DATA_HOME")
+                .or_else(|| home.as_ref().map(|home| home.join(".local/share")))
+                .ok_or_else(|| {
+                    Error::invalid("environment", "neither XDG_DATA_HOME nor HOME is set; use --root")
+                })?
+                .join("davit"),
+        };
+        let runroot = match options.runroot {
+            Some(runroot) => absolute(runroot),
+            None => runtime_directory(identity)?,
+        };
+        let tmpdir = options.tmpdir.map(absolute).or_else(|| absolute_variable("TMPDIR"));
+        Ok(Self {
+            identity,
+            root,
+            runroot,
+            tmpdir: tmpdir.unwrap_or_else(|| PathBuf::from("/var/tmp")),
+            driver: options.storage_driver.filter(|driver| !driver.is_empty()),
+            cgroup_manager: options.cgroup_manager.filter(|manager| !manager.is_empty()),
+            home,
+        })
+    }
+
+    fn user_config(&self) -> Option<PathBuf> {
+        absolute_variable("XDG_CONFIG_HOME").or_else(|| self.home.as_ref().map(|home| home.join(".config")))
+    }
+
+    /// `registries.conf`, its drop-ins and the machine's aliases.
+    pub(crate) fn registries_paths(&self) -> RegistriesPaths {
+        let aliases = if self.identity.rootless {
+            self.home.as_ref().map(|home| home.join(".cache/containers/short-name-aliases.conf"))
+        } else {
+            Some(PathBuf::from("/var/cache/containers/short-name-aliases.conf"))
+        };
+        if let Some(file) = absolute_variable("CONTAINERS_REGISTRIES_CONF") {
+            return RegistriesPaths { file: Some(file), drop_ins: Vec::new(), aliases };
+        }
+        let system = PathBuf::from("/etc/containers/registries.conf");
+        let user = self.user_config().map(|config| config.join("containers/registries.conf"));
+        let user_drop_ins = self.user_config().map(|config| config.join("containers/registries.conf.d"));
+        match user.filter(|user| user.is_file()) {
+            Some(user) => {
+                RegistriesPaths { file: Some(user), drop_ins: user_drop_ins.into_iter().collect(), aliases }
+            }
+            None => RegistriesPaths {
+                file: Some(system),
+                drop_ins: std::iter::once(PathBuf::from("/etc/containers/registries.conf.d"))
+                    .chain(user_drop_ins)
+                    .collect(),
+                aliases,
+            },
+        }
+    }
+
+    /// Credential files, first hit wins.
+    pub(crate) fn auth_files(&self, chosen: Option<&Path>) -> Vec<AuthFile> {
+        let chosen = chosen.map(Path::to_owned).or_else(|| var_os("REGISTRY_AUTH_FILE").map(PathBuf::from));
+        if let Some(file) = chosen {
+            return vec![AuthFile::new(file)];
+        }
+        let mut files = vec![AuthFile::new(self.login_file())];
+        if let Some(config) = self.user_config() {
+            files.push(AuthFile::new(config.join("containers/auth.json")));
+        }
+        match (absolute_variable("DOCKER_CONFIG"), &self.home) {
+            (Some(directory), _) => files.push(AuthFile::new(directory.join("config.json"))),
+            (None, Some(home)) => files.push(AuthFile::new(home.join(".docker/config.json"))),
+            (None, None) => {}
+        }
+        if let Some(home) = &self.home {
+            files.push(AuthFile { path: home.join(".dockercfg"), legacy: true });
+        }
+        files
+    }
+
+    /// The file that `login` writes when none was chosen.
+    pub(crate) fn login_file(&self) -> PathBuf {
+        absolute_variable("XDG_RUNTIME_DIR")
+            .unwrap_or_else(|| PathBuf::from(format!("/run/containers/{}", self.identity.uid)))
+            .join(if var_os("XDG_RUNTIME_DIR").is_some() { "containers/auth.json" } else { "auth.json" })
+    }
+
+    /// The file that `login` writes.
+    pub(crate) fn login_file_or(&self, chosen: Option<&Path>) -> PathBuf {
+        chosen
+            .map(Path::to_owned)
+            .or_else(|| var_os("REGISTRY_AUTH_FILE").map(PathBuf::from))
+            .unwrap_or_else(|| self.login_file())
+    }
+
+    /// Directories with certificates by registry.
+    pub(crate) fn certs_d(&self) -> Vec<PathBuf> {
+        self.user_config()
+            .map(|config| config.join("containers/certs.d"))
+            .into_iter()
+            .chain([PathBuf::from("/etc/containers/certs.d"), PathBuf::from("/etc/docker/certs.d")])
+            .collect()
+    }
+
+    /// Proxies of the caller.
+    pub(crate) fn proxy(&self) -> ProxyOptions {
+        let either = |lower: &str, upper: &str| {
+            var_os(lower)
+                .or_else(|| var_os(upper))
+                .and_then(|value| value.into_string().ok())
+                .filter(|value| !value.is_empty())
+        };
+        ProxyOptions {
+            http: either("http_proxy", "HTTP_PROXY"),
+            https: either("https_proxy", "HTTPS_PROXY"),
+            no_proxy: either("no_proxy", "NO_PROXY"),
+        }
+    }
+
+    /// Directory of the containers' permanent files.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// Directory of the containers' names.
+    pub(crate) fn names(&self) -> PathBuf {
+        self.root.join("names")
+    }
+
+    /// Directory of the containers' files that a reboot takes away.
+    pub(crate) fn run_containers(&self) -> PathBuf {
+        self.runroot.join("containers")
+    }
+
+    /// Directory of build steps' run directories.
+    pub(crate) fn run_steps(&self) -> PathBuf {
+        self.runroot.join("steps")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_runtimes_are_refused_by_name() {
+        let identity = Identity { uid: 0, rootless: false };
+        let options = EngineOptions { runtime: Some("crun".into()), ..EngineOptions::default() };
+        let error = Config::new(options, identity).unwrap_err();
+        assert!(error.to_string().contains("crun"), "{error}");
+    }
+
+    #[test]
+    fn root_has_fixed_directories() {
+        let config = Config::new(EngineOptions::default(), Identity { uid: 0, rootless: false }).unwrap();
+        assert_eq!(config.root, Path::new("/var/lib/davit"));
+        assert_eq!(config.runroot, Path::new("/run/davit"));
+    }
+}

@@ -1,0 +1,101 @@
+//! `exec`: a further process in a running container.
+
+use super::session::{Signals, pump, terminal_size};
+use super::{Containers, ExecRequest, Executed, SessionEnd};
+use crate::sandbox::{View, user_in};
+use crate::spec::{ExecOptions, exec_process};
+use crate::state::{files, names};
+use crate::{Error, Result};
+use oci_spec::runtime::{BoxBuilder, Spec};
+use runtime::{LaunchMode, OutputMode, StdinMode};
+use std::path::PathBuf;
+
+impl Containers<'_> {
+    /// Runs a command in a running container.
+    pub fn exec(&self, request: ExecRequest) -> Result<Executed> {
+        let engine = self.engine;
+        let record = engine.state().find(&request.container)?;
+        let seen = engine.seen(&record.id)?;
+        if seen.status != super::Status::Running {
+            return Err(super::stop::not(&record, "exec in", seen.status));
+        }
+        if request.command.is_empty() {
+            return Err(Error::invalid("exec", "no command"));
+        }
+        let run_dir = engine.state().run_directory(&record.id);
+        let spec: Spec = files::read_json(&run_dir.join("config.json"))?.ok_or_else(|| Error::NotFound {
+            what: "runtime specification of container",
+            name: record.name.clone(),
+        })?;
+        let user = match request.user.as_deref().filter(|user| !user.is_empty()) {
+            Some(user) => Some(user_in(&View::of_process(seen.pid())?, user, &[])?),
+            None => None,
+        };
+        let options = ExecOptions {
+            args: request.command.clone(),
+            env: request.env.clone(),
+            cwd: request.workdir.as_ref().map(PathBuf::from),
+            user,
+            terminal: request.tty,
+            privileged: request.privileged,
+        };
+        let mut process = exec_process(&spec, &options, engine.host()?)?;
+        if let (true, Some(streams)) = (request.tty, &request.attach)
+            && let Some((rows, columns)) = terminal_size(streams)
+        {
+            let size = BoxBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build();
+            process.set_console_size(size.ok());
+        }
+        let session = names::random_id()?;
+        let session_dir = run_dir.join("exec").join(&session);
+        files::create_directory(&session_dir)?;
+        let seccomp = if request.privileged {
+            None
+        } else {
+            spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref())
+        };
+        let mut exec = runtime::ExecRequest::new(session.clone(), &run_dir, &session_dir, &process);
+        exec.seccomp = seccomp;
+        exec.mode = LaunchMode::Detached;
+        let attempt = || format!("run {} in container {}", request.command[0], record.name);
+        let failed = |error| {
+            let _ = files::remove_tree(&session_dir);
+            crate::error::runtime(attempt(), error)
+        };
+        let Some(streams) = request.attach else {
+            exec.stdout = OutputMode::Null;
+            exec.stderr = OutputMode::Null;
+            engine.spawner()?.exec(exec).map_err(failed)?.release();
+            return Ok(Executed { session, end: None });
+        };
+        let signals = Signals::install(&streams, request.tty);
+        if request.tty {
+            exec.stdin =
+                if streams.stdin.is_some() { StdinMode::Attach { keep_open: true } } else { StdinMode::Null };
+            exec.attach = true;
+            let launched = engine.spawner()?.exec(exec).map_err(failed)?;
+            let client = launched.attach.as_ref().ok_or_else(|| {
+                Error::os("attach to the new process", std::io::Error::from(std::io::ErrorKind::NotConnected))
+            })?;
+            let end = pump(client, &session_dir, &streams, true, &signals)?.end(&session_dir)?;
+            if end == SessionEnd::Detached {
+                launched.release();
+            } else {
+                launched.finish();
+                files::remove_tree(&session_dir)?;
+            }
+            return Ok(Executed { session, end: Some(end) });
+        }
+        // without a terminal the process gets the caller's own streams
+        exec.stdin = streams.stdin.map_or(StdinMode::Null, StdinMode::Fd);
+        exec.stdout = streams.stdout.map_or(OutputMode::Null, OutputMode::Fd);
+        exec.stderr = streams.stderr.map_or(OutputMode::Null, OutputMode::Fd);
+        let launched = engine.spawner()?.exec(exec).map_err(failed)?;
+        let exit = signals
+            .while_relaying(&session_dir, || {}, || launched.wait())
+            .map_err(|error| crate::error::runtime(attempt(), error))?;
+        launched.finish();
+        files::remove_tree(&session_dir)?;
+        Ok(Executed { session, end: Some(SessionEnd::Exited(exit.code)) })
+    }
+}

@@ -1,0 +1,145 @@
+//! `rm`, `prune`, `rename`, and the cleanup after an exit.
+
+use super::{ContainerPruneRequest, Containers, Outcome, RemoveRequest};
+use crate::filters::Filters;
+use crate::images::PruneReport;
+use crate::state::{ContainerRecord, files, names};
+use crate::time::Instant;
+use crate::{Error, Result};
+
+impl Containers<'_> {
+    /// Removes containers.
+    pub fn remove(&self, request: &RemoveRequest) -> Result<Vec<Outcome>> {
+        let mut selection = request.selection.clone();
+        // forced: what is not there is as the caller wants it
+        selection.ignore |= request.force;
+        self.each(&selection, |record| self.remove_one(record, request.force, request.timeout))
+    }
+
+    pub(crate) fn remove_one(
+        &self,
+        record: &ContainerRecord,
+        force: bool,
+        timeout: Option<i64>,
+    ) -> Result<bool> {
+        let state = self.engine.state();
+        for _ in 0..10 {
+            if self.engine.is_running(&record.id)? {
+                if !force {
+                    let seen = self.engine.seen(&record.id)?;
+                    return Err(Error::State {
+                        attempt: "remove",
+                        what: "container",
+                        name: record.name.clone(),
+                        state: seen.status.as_str().to_owned(),
+                    });
+                }
+                match self.stop_one(record, timeout, None) {
+                    Ok(_) => {}
+                    // removed by its own cleanup meanwhile
+                    Err(Error::NotFound { .. }) => return Ok(true),
+                    Err(error) => return Err(error),
+                }
+            }
+            let Some(lock) = state.lock(&record.id)? else { return Ok(true) };
+            // between the look and the lock it may have been started, renamed or removed
+            let Some(record) = state.read(&record.id)? else { return Ok(true) };
+            if self.engine.is_running(&record.id)? {
+                drop(lock);
+                continue;
+            }
+            self.release_run(&record.id)?;
+            state.remove(&record, self.engine)?;
+            return Ok(true);
+        }
+        Err(Error::InUse {
+            what: "container",
+            name: record.name.clone(),
+            by: "a command that starts it again and again".to_owned(),
+        })
+    }
+
+    /// Removes all containers that do not run.
+    pub fn prune(&self, request: &ContainerPruneRequest) -> Result<PruneReport> {
+        let filters = Filters::parse("container prunes", &request.filters, &["label", "label!", "until"])?;
+        let mut report = PruneReport::default();
+        for record in self.engine.state().list()? {
+            if self.engine.is_running(&record.id)?
+                || !filters.labels(&record.settings.labels)
+                || !filters.until(Instant(record.created_nanos))?
+            {
+                continue;
+            }
+            let size = self.engine.snapshot_size(&record).unwrap_or(0);
+            match self.remove_one(&record, false, None) {
+                Ok(_) => {
+                    report.removed.push(record.id);
+                    report.reclaimed += size;
+                }
+                // started meanwhile
+                Err(Error::State { .. } | Error::InUse { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.engine.state().reap(self.engine)?;
+        Ok(report)
+    }
+
+    /// Gives a container another name.
+    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+        names::check(new)?;
+        let state = self.engine.state();
+        let found = state.find(name)?;
+        let missing = || Error::NotFound { what: "container", name: name.to_owned() };
+        let _lock = state.lock(&found.id)?.ok_or_else(missing)?;
+        let mut record = state.read(&found.id)?.ok_or_else(missing)?;
+        if record.name == new {
+            return Ok(());
+        }
+        // the new name first, the old one last: a kill in between leaves a claim that the record does not back,
+        // which is a free name
+        state.claim_name(new, &record.id)?;
+        let old = std::mem::replace(&mut record.name, new.to_owned());
+        state.write(&record)?;
+        state.release_name(&old, &record.id)
+    }
+
+    /// Releases what an exited container holds; the monitor runs `container cleanup ID`, which calls this.
+    pub fn cleanup(&self, name: &str, remove: bool) -> Result<()> {
+        let state = self.engine.state();
+        let record = match state.find(name) {
+            Ok(record) => record,
+            // somebody was quicker, and removed it too
+            Err(Error::NotFound { .. }) if names::is_id(name) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let Some(_lock) = state.lock(&record.id)? else { return Ok(()) };
+        let Some(record) = state.read(&record.id)? else { return Ok(()) };
+        if self.engine.is_running(&record.id)? {
+            return Ok(());
+        }
+        let ever_started = self.engine.seen(&record.id)?.status == super::Status::Exited;
+        self.release_run(&record.id)?;
+        if remove || (record.settings.auto_remove && ever_started) {
+            state.remove(&record, self.engine)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the exit record, then gives control group and run directory back. The caller holds the lock.
+    pub(super) fn release_run(&self, id: &str) -> Result<()> {
+        let state = self.engine.state();
+        let run_dir = state.run_directory(id);
+        let run = runtime::state(&run_dir)
+            .map_err(|error| crate::error::runtime(format!("read the state of container {id}"), error))?;
+        if let Some(exit) = &run.exit {
+            // before the run directory goes, so that every moment knows how it ended
+            files::write_json(&state.directory(id).join("exit.json"), exit, false)?;
+        }
+        if run.process.is_some() || run.exit.is_some() {
+            runtime::delete(&run_dir)
+                .map_err(|error| crate::error::runtime(format!("clean up after container {id}"), error))?;
+        }
+        files::remove_tree(&run_dir)
+    }
+}

@@ -1,0 +1,248 @@
+//! What a container is: the request with the image's settings merged in. Pure.
+
+use super::CreateRequest;
+use crate::options::{Network, parse_size};
+use crate::{Error, Result};
+use oci::ContainerConfig;
+
+/// Entry point and command as they run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Argv {
+    pub(super) entrypoint: Vec<String>,
+    pub(super) command: Vec<String>,
+}
+
+/// Chooses entry point and command: an entry point of the request drops the image's command.
+pub(super) fn argv(request: &CreateRequest, image: &ContainerConfig) -> Result<Argv> {
+    let (entrypoint, keeps_command) = match &request.entrypoint {
+        Some(words) => (words.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>(), false),
+        None => (image.entrypoint.clone().unwrap_or_default(), true),
+    };
+    let command = if !request.command.is_empty() {
+        request.command.clone()
+    } else if keeps_command {
+        image.cmd.clone().unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    if entrypoint.is_empty() && command.is_empty() {
+        return Err(Error::Command {
+            what: format!("create a container from {}", request.image),
+            reason: "no command: neither the image nor the command line has one".to_owned(),
+            kind: crate::ErrorKind::Invalid,
+        });
+    }
+    Ok(Argv { entrypoint, command })
+}
+
+/// Merges the image's settings into the request. Afterwards the request alone describes the container.
+pub(super) fn merge(mut request: CreateRequest, image: &ContainerConfig, id: &str) -> Result<CreateRequest> {
+    request.env = environment(&request, image);
+    if request.user.is_none() {
+        request.user = Some(image.user.clone());
+    }
+    if request.workdir.is_none() && !image.working_dir.is_empty() {
+        request.workdir = Some(image.working_dir.clone());
+    }
+    if let Some(workdir) = &request.workdir
+        && !workdir.starts_with('/')
+    {
+        return Err(Error::invalid(format!("workdir {workdir}"), "not an absolute path"));
+    }
+    for (key, value) in &image.labels {
+        request.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    if request.stop_signal.is_none() {
+        request.stop_signal = image.stop_signal.clone();
+    }
+    if let Some(signal) = &request.stop_signal
+        && sys::signal::parse(signal).is_none()
+    {
+        return Err(Error::invalid(format!("stop signal {signal}"), "unknown signal"));
+    }
+    if request.stop_timeout.is_none() {
+        request.stop_timeout = image.stop_timeout.and_then(|seconds| u32::try_from(seconds).ok());
+    }
+    for port in image.exposed_ports.keys() {
+        if !request.expose.contains(port) {
+            request.expose.push(port.clone());
+        }
+    }
+    if request.network == Network::Default {
+        request.network = Network::None;
+    }
+    if request.hostname.is_none() && request.uts != crate::options::Namespace::Host {
+        request.hostname = match request.network {
+            Network::Host => None,
+            _ => Some(id[..12].to_owned()),
+        };
+    }
+    check(&request)?;
+    Ok(request)
+}
+
+fn environment(request: &CreateRequest, image: &ContainerConfig) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: &str| match env.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => value.clone_into(old),
+        None => env.push((name.to_owned(), value.to_owned())),
+    };
+    if !request.unset_env_all {
+        for entry in &image.env {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            if !request.unset_env.iter().any(|gone| gone == name) {
+                set(name, value);
+            }
+        }
+    }
+    for (name, value) in &request.env {
+        set(name, value);
+    }
+    env
+}
+
+fn check(request: &CreateRequest) -> Result<()> {
+    let mut destinations: Vec<&std::path::Path> = Vec::new();
+    for mount in &request.mounts {
+        if destinations.contains(&mount.destination.as_path()) {
+            return Err(Error::invalid(
+                format!("mount {}", mount.destination.display()),
+                "two mounts have this destination",
+            ));
+        }
+        destinations.push(&mount.destination);
+        if let crate::options::MountKind::Bind { source } = &mount.kind
+            && let Err(error) = std::fs::symlink_metadata(source)
+        {
+            return Err(Error::os(format!("mount {}", source.display()), error));
+        }
+    }
+    for line in &request.add_hosts {
+        let address = line.split_once(':').map(|(_, address)| address);
+        let valid = address.is_some_and(|address| {
+            address == "host-gateway" || address.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+        });
+        if !valid {
+            return Err(Error::invalid(format!("add-host {line}"), "expected NAME:ADDRESS"));
+        }
+    }
+    for server in &request.dns {
+        if server != "none" && server.parse::<std::net::IpAddr>().is_err() {
+            return Err(Error::invalid(format!("dns {server}"), "not an IP address"));
+        }
+    }
+    match request.log_driver.as_deref() {
+        None | Some("" | "k8s-file" | "json-file" | "none") => {}
+        Some(other) => {
+            return Err(Error::unsupported(
+                format!("log driver {other}"),
+                "only k8s-file and none exist so far",
+            ));
+        }
+    }
+    for key in request.log_options.keys() {
+        if !matches!(key.as_str(), "path" | "max-size") {
+            return Err(Error::unsupported(
+                format!("log option {key}"),
+                "only path and max-size exist so far",
+            ));
+        }
+    }
+    log_max_bytes(request)?;
+    if let Some(memory) = request.limits.memory
+        && (1..512 * 1024).contains(&memory)
+    {
+        return Err(Error::invalid(format!("memory {memory}"), "less than 512 KiB cannot hold a process"));
+    }
+    if let (Some(swap), Some(memory)) = (request.limits.memory_swap, request.limits.memory)
+        && swap >= 0
+        && swap < memory
+    {
+        return Err(Error::invalid(format!("memory-swap {swap}"), "less than the memory limit"));
+    }
+    if request.limits.milli_cpus.is_some() && request.limits.cpu_quota.is_some() {
+        return Err(Error::invalid("cpus", "cannot be combined with cpu-quota"));
+    }
+    if request.auto_remove && request.name.as_deref() == Some("") {
+        return Err(Error::invalid("name", "it is empty"));
+    }
+    Ok(())
+}
+
+/// Size at which the log is begun anew; 0 = never.
+pub(super) fn log_max_bytes(request: &CreateRequest) -> Result<u64> {
+    match request.log_options.get("max-size") {
+        None => Ok(0),
+        Some(text) => u64::try_from(parse_size("max-size", text)?)
+            .map_err(|_| Error::invalid(format!("max-size={text}"), "expected a size such as 10m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> ContainerConfig {
+        ContainerConfig {
+            entrypoint: Some(vec!["/entry".into()]),
+            cmd: Some(vec!["default".into()]),
+            env: vec!["PATH=/bin".into(), "A=1".into(), "B=2".into()],
+            user: "app".into(),
+            working_dir: "/w".into(),
+            stop_signal: Some("SIGUSR1".into()),
+            ..ContainerConfig::default()
+        }
+    }
+
+    #[test]
+    fn commands_and_entry_points() {
+        let mut request = CreateRequest::default();
+        let of = |request: &CreateRequest| {
+            let argv = argv(request, &image()).unwrap();
+            (argv.entrypoint.join(" "), argv.command.join(" "))
+        };
+        assert_eq!(of(&request), ("/entry".into(), "default".into()));
+        request.command = vec!["x".into()];
+        assert_eq!(of(&request), ("/entry".into(), "x".into()));
+        request.entrypoint = Some(vec!["sh".into()]);
+        assert_eq!(of(&request), ("sh".into(), "x".into()));
+        request.entrypoint = Some(vec![String::new()]);
+        assert_eq!(of(&request), (String::new(), "x".into()));
+        request.command.clear();
+        assert!(argv(&request, &image()).is_err());
+    }
+
+    #[test]
+    fn the_image_fills_what_the_request_leaves_open() {
+        let request = CreateRequest {
+            env: vec![("A".into(), "x".into())],
+            unset_env: vec!["B".into()],
+            ..CreateRequest::default()
+        };
+        let merged = merge(request, &image(), &"a".repeat(64)).unwrap();
+        assert_eq!(merged.user.as_deref(), Some("app"));
+        assert_eq!(merged.workdir.as_deref(), Some("/w"));
+        assert_eq!(merged.stop_signal.as_deref(), Some("SIGUSR1"));
+        assert_eq!(merged.hostname.as_deref(), Some("aaaaaaaaaaaa"));
+        assert_eq!(merged.network, Network::None);
+        let find =
+            |name: &str| merged.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        assert_eq!(find("A"), Some("x"));
+        assert_eq!(find("B"), None);
+        assert_eq!(find("PATH"), Some("/bin"));
+    }
+
+    #[test]
+    fn mistakes_are_found_before_anything_is_made() {
+        let id = "a".repeat(64);
+        for bad in [
+            CreateRequest { workdir: Some("w".into()), ..CreateRequest::default() },
+            CreateRequest { stop_signal: Some("NOPE".into()), ..CreateRequest::default() },
+            CreateRequest { log_driver: Some("journald".into()), ..CreateRequest::default() },
+            CreateRequest { add_hosts: vec!["x".into()], ..CreateRequest::default() },
+            CreateRequest { dns: vec!["x".into()], ..CreateRequest::default() },
+        ] {
+            assert!(merge(bad, &ContainerConfig::default(), &id).is_err());
+        }
+    }
+}

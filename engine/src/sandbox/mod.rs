@@ -1,0 +1,102 @@
+//! The only launcher: containers' first processes and build steps alike.
+//!
+//! What both have in common lies here: looking into a root file system that is not mounted anywhere, the files that
+//! the engine binds into it, and the step from a spec to the runtime.
+
+mod files;
+mod step;
+mod view;
+
+pub(crate) use files::{Names, Resolver as ResolverFiles};
+pub(crate) use step::{StepExecutor, StepSettings};
+pub(crate) use view::View;
+
+use crate::options::Namespace;
+use crate::spec::{NamespaceSource, ResolvedUser, resolve_user};
+use crate::{Engine, Error, ErrorKind, Result};
+use oci_spec::runtime::Spec;
+use runtime::CgroupSetup;
+use std::path::Path;
+
+/// A profile that the administrator put in place of the built-in one.
+const SECCOMP_OVERRIDE: &str = "/etc/containers/seccomp.json";
+
+impl Engine {
+    /// The bytes of the seccomp profile, where it is not the built-in one.
+    pub(crate) fn seccomp_profile(&self, security: &crate::options::Security) -> Result<Option<Vec<u8>>> {
+        use crate::options::Seccomp;
+        let read = |path: &Path| crate::state::files::read(path);
+        match &security.seccomp {
+            Seccomp::Unconfined => Ok(None),
+            Seccomp::Default => read(Path::new(SECCOMP_OVERRIDE)),
+            Seccomp::File(path) => read(path)?.map(Some).ok_or_else(|| {
+                Error::os(
+                    format!("read the seccomp profile {}", path.display()),
+                    std::io::Error::from(std::io::ErrorKind::NotFound),
+                )
+            }),
+        }
+    }
+
+    /// The control group that a spec asks for, where groups can be used at all.
+    pub(crate) fn cgroup_setup(&self, spec: &Spec) -> CgroupSetup {
+        if self.config().cgroup_manager.as_deref() == Some("none")
+            || runtime::cgroup::layout().unavailable().is_some()
+        {
+            return CgroupSetup::None;
+        }
+        match spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()) {
+            Some(path) => CgroupSetup::Path(path),
+            None => CgroupSetup::None,
+        }
+    }
+
+    /// Where a namespace comes from; `kind` is its name in /proc/PID/ns.
+    pub(crate) fn namespace_source(&self, namespace: &Namespace, kind: &str) -> Result<NamespaceSource> {
+        match namespace {
+            Namespace::Private => Ok(NamespaceSource::New),
+            Namespace::Host => Ok(NamespaceSource::Host),
+            Namespace::Container(name) => {
+                let record = self.state().find(name)?;
+                let seen = self.seen(&record.id)?;
+                if !seen.is_running() {
+                    return Err(Error::State {
+                        attempt: "join a namespace of",
+                        what: "container",
+                        name: record.name,
+                        state: seen.status.as_str().to_owned(),
+                    });
+                }
+                Ok(NamespaceSource::Path(format!("/proc/{}/ns/{kind}", seen.pid()).into()))
+            }
+        }
+    }
+}
+
+/// Resolves a user against the files of a root file system.
+pub(crate) fn user_in(view: &View, user: &str, groups: &[String]) -> Result<ResolvedUser> {
+    /// Longest passwd or group file that is read, bytes.
+    const MAX: u64 = 4 << 20;
+    let passwd = view.read(Path::new("etc/passwd"), MAX)?.unwrap_or_default();
+    let group = view.read(Path::new("etc/group"), MAX)?.unwrap_or_default();
+    resolve_user(user, &passwd, &group, groups)
+}
+
+/// Makes a working directory that is missing, mounting the writable root file system for that moment only.
+pub(crate) fn ensure_directory(
+    view: View,
+    mounts: &[sys::mount::Mount],
+    directory: &Path,
+    owner: (u32, u32),
+) -> Result<()> {
+    if view.is_directory(directory) {
+        return Ok(());
+    }
+    // the same upper directory must not be mounted twice
+    drop(view);
+    let attempt = || format!("create the working directory {}", directory.display());
+    let root = view::open_writable(mounts)?;
+    sys::beneath::create_dir_all_in_root(&root, directory, 0o755, Some(owner)).map(drop).map_err(|error| {
+        Error::Command { what: attempt(), reason: error.to_string(), kind: ErrorKind::CommandNotRunnable }
+    })
+}

@@ -1,0 +1,293 @@
+//! Build steps: the builder's `Executor`.
+//!
+//! ```text
+//! RUNROOT/steps/ID/         locked (flock) by the build; pid.json, exit.json, hosts, resolv.conf
+//!                 mount-N/  snapshots that the step sees besides its root file system
+//!                 bytes-N   secrets
+//! ```
+//! A step dies with its build. What a killed build leaves here, mounts too, goes when the next build begins.
+
+use super::{Names, View, ensure_directory, user_in};
+use crate::options::{self, Limits, MountKind, Network, Security, Ulimit};
+use crate::spec::{self, NamespaceSource, Namespaces, SpecOptions};
+use crate::state::files;
+use crate::{Engine, Error, Result};
+use builder::ports::{
+    Executor, NetworkMode, PortError, StepExit, StepIo, StepMount, StepMountSource, StepSpec,
+};
+use runtime::{Launch, LaunchMode, OutputMode, Rootfs, StdinMode};
+use rustix::fs::OFlags;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+/// What holds for all steps of a build.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StepSettings {
+    pub(crate) network: Network,
+    pub(crate) mounts: Vec<options::Mount>,
+    pub(crate) names: Names,
+    pub(crate) limits: Limits,
+    pub(crate) ulimits: Vec<Ulimit>,
+    pub(crate) cap_add: Vec<String>,
+    pub(crate) cap_drop: Vec<String>,
+    pub(crate) security: Security,
+    pub(crate) shm_size: Option<u64>,
+}
+
+/// Runs the steps of one build.
+#[derive(Debug)]
+pub(crate) struct StepExecutor<'a> {
+    engine: &'a Engine,
+    settings: StepSettings,
+    seccomp: Option<Vec<u8>>,
+}
+
+impl<'a> StepExecutor<'a> {
+    pub(crate) fn new(engine: &'a Engine, settings: StepSettings) -> Result<Self> {
+        let seccomp = engine.seccomp_profile(&settings.security)?;
+        reap(&engine.config().run_steps())?;
+        Ok(Self { engine, settings, seccomp })
+    }
+
+    fn run_step(&self, step: StepSpec, io: StepIo<'_>) -> Result<StepExit> {
+        let workspace = Workspace::new(&self.engine.config().run_steps(), &step.id)?;
+        let spec = self.spec(&step, &workspace)?;
+        let run_dir = workspace.directory.clone();
+        let mut launch = Launch::new(step.id.clone(), &run_dir, &spec, Rootfs::Mounts(step.rootfs.clone()));
+        launch.stdin = StdinMode::Null;
+        let complaint =
+            io.stderr.try_clone().map_err(|error| Error::os("duplicate the step's output", error))?;
+        launch.stdout = OutputMode::Fd(io.stdout);
+        launch.stderr = OutputMode::Fd(io.stderr);
+        launch.cgroup = self.engine.cgroup_setup(&spec);
+        launch.mode = LaunchMode::Tied;
+        if io.cancel.is_cancelled() {
+            return Ok(StepExit { code: 137, signal: Some(9), oom_killed: false });
+        }
+        let launched = match self.engine.spawner()?.launch(launch) {
+            Ok(launched) => launched,
+            Err(error) => {
+                // as a shell would: a command that cannot be run is a failing step, not a failing engine
+                let (code, text) = match &error {
+                    runtime::Error::CommandNotFound { .. } => (127, error.to_string()),
+                    runtime::Error::CommandNotRunnable { .. } => (126, error.to_string()),
+                    _ => return Err(crate::error::runtime("start the step", error)),
+                };
+                let _ = rustix::io::write(&complaint, format!("{text}\n").as_bytes());
+                return Ok(StepExit { code, signal: None, oom_killed: false });
+            }
+        };
+        // the builder reads until the last copy is closed
+        drop(complaint);
+        let exit = wait_or_cancel(&run_dir, io.cancel, || launched.wait())
+            .map_err(|error| crate::error::runtime("wait for the step", error))?;
+        let deleted = runtime::delete(&run_dir);
+        launched.finish();
+        deleted.map_err(|error| crate::error::runtime("clean up after the step", error))?;
+        Ok(StepExit { code: exit.code, signal: exit.signal, oom_killed: exit.oom_killed })
+    }
+
+    fn spec(&self, step: &StepSpec, workspace: &Workspace) -> Result<oci_spec::runtime::Spec> {
+        let view = View::of_mounts(&step.rootfs)?;
+        let user = user_in(&view, &step.user, &[])?;
+        let cwd = if step.cwd.is_empty() { "/" } else { step.cwd.as_str() };
+        ensure_directory(view, &step.rootfs, Path::new(cwd), (user.uid, user.gid))?;
+        let network = match (step.network, self.settings.network) {
+            (NetworkMode::None, _) | (NetworkMode::Default, Network::None) => NamespaceSource::New,
+            _ => NamespaceSource::Host,
+        };
+        let mut names = self.settings.names.clone();
+        names.hostname = step.hostname.clone();
+        names.host_network = network == NamespaceSource::Host;
+        let mut mounts = self.settings.mounts.clone();
+        for (number, mount) in step.mounts.iter().enumerate() {
+            mounts.push(workspace.mount(number, mount)?);
+        }
+        let options = SpecOptions {
+            id: step.id.clone(),
+            rootfs: PathBuf::from("/"),
+            args: step.argv.clone(),
+            image_env: step.env.clone(),
+            cwd: Some(PathBuf::from(cwd)),
+            user,
+            hostname: step.hostname.clone(),
+            namespaces: Namespaces { network, ..Namespaces::default() },
+            mounts,
+            files: names.write(&workspace.directory)?,
+            shm_size_bytes: self.settings.shm_size,
+            privileged: step.insecure,
+            cap_add: self.settings.cap_add.clone(),
+            cap_drop: self.settings.cap_drop.clone(),
+            security: self.settings.security.clone(),
+            seccomp_profile: self.seccomp.clone(),
+            limits: self.settings.limits.clone(),
+            ulimits: self.settings.ulimits.clone(),
+            ..SpecOptions::default()
+        };
+        Ok(spec::build(&options, self.engine.host()?)?.spec)
+    }
+}
+
+impl Executor for StepExecutor<'_> {
+    fn run(&self, spec: StepSpec, io: StepIo<'_>) -> std::result::Result<StepExit, PortError> {
+        self.run_step(spec, io).map_err(Into::into)
+    }
+}
+
+/// Waits for a step; a thread kills it when the build is given up.
+fn wait_or_cancel<T>(run_dir: &Path, cancel: &builder::ports::Cancel, wait: impl FnOnce() -> T) -> T {
+    use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+    let Ok(done) = eventfd(0, EventfdFlags::CLOEXEC) else { return wait() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let cancel = cancel.as_fd();
+            loop {
+                let mut fds =
+                    [PollFd::from_borrowed_fd(cancel, PollFlags::IN), PollFd::new(&done, PollFlags::IN)];
+                match poll(&mut fds, None) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Err(_) => return,
+                    Ok(_) => {}
+                }
+                if !fds[1].revents().is_empty() {
+                    return;
+                }
+                let _ = runtime::kill_all(run_dir);
+                return;
+            }
+        });
+        let result = wait();
+        let _ = rustix::io::write(&done, &1_u64.to_ne_bytes());
+        result
+    })
+}
+
+/// The directory of one running step; removed with its mounts when dropped.
+#[derive(Debug)]
+struct Workspace {
+    directory: PathBuf,
+    _lock: rustix::fd::OwnedFd,
+}
+
+impl Workspace {
+    fn new(steps: &Path, id: &str) -> Result<Self> {
+        files::create_directory(steps)?;
+        let directory = steps.join(id);
+        for _ in 0..100 {
+            files::create_directory(&directory)?;
+            if let Some(lock) = try_lock(&directory)? {
+                return Ok(Self { directory, _lock: lock });
+            }
+        }
+        Err(Error::InUse { what: "step", name: id.to_owned(), by: "another build".to_owned() })
+    }
+
+    fn mount(&self, number: usize, mount: &StepMount) -> Result<options::Mount> {
+        let destination = PathBuf::from(&mount.target);
+        let mut words = vec![if mount.read_only { "ro" } else { "rw" }.to_owned()];
+        let bind = |source: PathBuf, mut words: Vec<String>| {
+            words.extend(["rbind".to_owned(), "rprivate".to_owned()]);
+            options::Mount {
+                destination: destination.clone(),
+                kind: MountKind::Bind { source },
+                options: words,
+            }
+        };
+        Ok(match &mount.source {
+            StepMountSource::Path(path) => bind(path.clone(), words),
+            StepMountSource::Snapshot { mounts, subpath } => {
+                let place = self.directory.join(format!("mount-{number}"));
+                files::create_directory(&place)?;
+                sys::mount::mount_all(mounts, &place).map_err(|error| {
+                    Error::os(format!("mount a snapshot for {}", mount.target), std::io::Error::other(error))
+                })?;
+                bind(inside(&place, subpath)?, words)
+            }
+            StepMountSource::Tmpfs { size } => {
+                words.extend(["nosuid".to_owned(), "nodev".to_owned()]);
+                words.extend(size.map(|size| format!("size={size}")));
+                options::Mount { destination, kind: MountKind::Tmpfs, options: words }
+            }
+            StepMountSource::Bytes { content, mode, uid, gid } => {
+                let path = self.directory.join(format!("bytes-{number}"));
+                write_secret(&path, content, *mode, *uid, *gid)
+                    .map_err(|error| Error::os(format!("write the file for {}", mount.target), error))?;
+                bind(path, words)
+            }
+        })
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        let _ = clear(&self.directory);
+    }
+}
+
+fn write_secret(path: &Path, content: &[u8], mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    fchown(&file, Some(uid), Some(gid))?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+/// The path of something in a mounted tree, resolved without leaving it.
+fn inside(place: &Path, subpath: &str) -> Result<PathBuf> {
+    if subpath.is_empty() {
+        return Ok(place.to_owned());
+    }
+    let failed = |error: std::io::Error| Error::os(format!("find {subpath} in a snapshot"), error);
+    let root = sys::beneath::open_root(place).map_err(failed)?;
+    let found = sys::beneath::open_in_root(&root, Path::new(subpath), OFlags::PATH | OFlags::CLOEXEC, 0)
+        .map_err(failed)?;
+    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(failed)
+}
+
+fn try_lock(directory: &Path) -> Result<Option<rustix::fd::OwnedFd>> {
+    use rustix::fs::{FlockOperation, Mode, flock, fstat, open};
+    let failed = |error: rustix::io::Errno| Error::os(format!("lock {}", directory.display()), error);
+    let fd = match open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    }
+    let linked = fstat(&fd).map_err(failed)?.st_nlink > 0;
+    Ok(linked.then_some(fd))
+}
+
+/// Unmounts and removes a step's directory.
+fn clear(directory: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("mount-") {
+            // once for each mount of the stack
+            while sys::mount::umount_detach(&entry.path()).is_ok() {}
+            // never recursively: whatever is still mounted here belongs to the store
+            std::fs::remove_dir(entry.path())
+                .map_err(|error| Error::os(format!("remove {}", entry.path().display()), error))?;
+        }
+    }
+    files::remove_tree(directory)
+}
+
+/// Clears away the steps of killed builds.
+fn reap(steps: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(steps) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let directory = entry.path();
+        if let Some(_lock) = try_lock(&directory)? {
+            // the control group of a step whose monitor was killed too
+            let _ = runtime::kill_all(&directory);
+            let _ = runtime::delete(&directory);
+            clear(&directory)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! What is written down about a container.
+
+use crate::containers::CreateRequest;
+use serde::{Deserialize, Serialize};
+
+/// Version of the record's format.
+pub(crate) const RECORD_VERSION: u32 = 1;
+
+/// `config.json`: all that never changes by itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub(crate) version: u32,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// Nanoseconds since 1970.
+    pub(crate) created_nanos: i64,
+    /// Image as the user named it, made complete.
+    pub(crate) image_name: String,
+    /// 64 hex digits.
+    pub(crate) image_id: String,
+    /// Digest of the image's manifest; empty where it has none yet.
+    #[serde(default)]
+    pub(crate) image_digest: String,
+    /// Top layer; `None` for an image without layers.
+    #[serde(default)]
+    pub(crate) chain: Option<oci::ChainId>,
+    /// Key of the writable snapshot.
+    pub(crate) snapshot: String,
+    /// What was asked for, with the image's settings merged in: environment, user, directory, labels, stop signal.
+    pub(crate) settings: CreateRequest,
+    /// Entry point as it runs.
+    #[serde(default)]
+    pub(crate) entrypoint: Vec<String>,
+    /// Command behind the entry point.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
+}
+
+impl ContainerRecord {
+    /// Entry point and command.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        self.entrypoint.iter().chain(&self.command).cloned().collect()
+    }
+}
+
+/// `start.json`: written before each start, never synced.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct StartRecord {
+    pub(crate) version: u32,
+    /// Nanoseconds since 1970.
+    pub(crate) started_nanos: i64,
+    /// Restarts by policy.
+    #[serde(default)]
+    pub(crate) restarts: u32,
+    /// Why the last start failed.
+    #[serde(default)]
+    pub(crate) error: String,
+    /// Whether `stop` or `kill` ended it.
+    #[serde(default)]
+    pub(crate) stopped_by_user: bool,
+}
