@@ -74,7 +74,13 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!((format, &text[..]), (Format::Bzip2, "some text"));
-        assert_eq!(Format::detect(b"\xfd7zXZ\0"), Format::Xz);
+        // Two streams one after the other, as parallel compressors write them.
+        const XZ: &[u8] = b"\xfd\x37\x7a\x58\x5a\x00\x00\x04\xe6\xd6\xb4\x46\x02\x00\x21\x01\x16\x00\x00\x00\x74\x2f\xe5\xa3\x01\x00\x08\x73\x6f\x6d\x65\x20\x74\x65\x78\x74\x00\x00\x00\x00\x91\x80\x54\x63\xbb\x2f\x70\xaf\x00\x01\x21\x09\x6c\x18\xc5\xd5\x1f\xb6\xf3\x7d\x01\x00\x00\x00\x00\x04\x59\x5a";
+        let twice = [XZ, XZ].concat();
+        let (format, mut reader) = decoder(&twice[..]).unwrap();
+        text.clear();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!((format, &text[..]), (Format::Xz, "some textsome text"));
         assert_eq!(Format::detect(b"\x50\x2a\x4d\x18"), Format::Zstd);
         assert_eq!(Format::detect(b""), Format::Plain);
     }
