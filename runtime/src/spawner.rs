@@ -287,7 +287,12 @@ impl GroupGuard {
         let manager = manager.at(Stage::Cgroup, "").map_err(Failure::into_error)?;
         let guard = Self { manager: Some(manager), kept: false };
         if let (Some(manager), Some(resources)) = (&guard.manager, resources) {
-            manager.apply(resources).at(Stage::Cgroup, "").map_err(Failure::into_error)?;
+            let mut resources = resources.clone();
+            if let Some(rules) = resources.devices() {
+                // a spec refuses everything and names what was asked for; the nodes of every /dev come on top
+                resources.set_devices(Some(crate::devices::effective_rules(rules)));
+            }
+            manager.apply(&resources).at(Stage::Cgroup, "").map_err(Failure::into_error)?;
         }
         Ok(guard)
     }
