@@ -96,7 +96,10 @@ impl CapabilitySet {
 
     /// The members, by ascending number.
     pub fn iter(self) -> impl Iterator<Item = Capability> {
-        TABLE.iter().filter(move |(_, capability)| self.contains(*capability)).map(|(_, capability)| *capability)
+        TABLE
+            .iter()
+            .filter(move |(_, capability)| self.contains(*capability))
+            .map(|(_, capability)| *capability)
     }
 
     /// The members' names (`CAP_CHOWN`), sorted by name as the peers print them.
@@ -210,7 +213,12 @@ pub fn resolve(
 /// uid 0: `granted` as bounding, effective and permitted, nothing inheritable or ambient. Another user: `granted` as
 /// bounding only, and `added` (what `--cap-add` named) in all five. `privileged` users other than 0 get bounding alone.
 #[must_use]
-pub fn process_sets(uid: u32, granted: CapabilitySet, added: CapabilitySet, privileged: bool) -> LinuxCapabilities {
+pub fn process_sets(
+    uid: u32,
+    granted: CapabilitySet,
+    added: CapabilitySet,
+    privileged: bool,
+) -> LinuxCapabilities {
     let (own, ambient) = match (uid, privileged) {
         (0, _) => (granted, CapabilitySet::EMPTY),
         (_, true) => (CapabilitySet::EMPTY, CapabilitySet::EMPTY),

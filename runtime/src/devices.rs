@@ -90,7 +90,8 @@ fn is_access(text: &str) -> bool {
 /// # Errors
 /// The path cannot be asked or is no character or block device.
 pub fn stat(path: &Path) -> Result<LinuxDevice, Error> {
-    let status = rustix::fs::stat(path).map_err(|errno| Error::Stat { path: path.into(), source: errno.into() })?;
+    let status =
+        rustix::fs::stat(path).map_err(|errno| Error::Stat { path: path.into(), source: errno.into() })?;
     let typ = match rustix::fs::FileType::from_raw_mode(status.st_mode) {
         rustix::fs::FileType::CharacterDevice => LinuxDeviceType::C,
         rustix::fs::FileType::BlockDevice => LinuxDeviceType::B,
@@ -151,7 +152,16 @@ pub fn all_of_host() -> Result<Vec<LinuxDevice>, Error> {
     walk(Path::new("/dev"), &mut found)?;
     found.retain(|device| {
         let name = device.path().to_string_lossy();
-        let own = ["/dev/console", "/dev/ptmx", "/dev/tty", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+        let own = [
+            "/dev/console",
+            "/dev/ptmx",
+            "/dev/tty",
+            "/dev/null",
+            "/dev/zero",
+            "/dev/full",
+            "/dev/random",
+            "/dev/urandom",
+        ];
         !own.contains(&name.as_ref())
     });
     Ok(found)
@@ -159,7 +169,8 @@ pub fn all_of_host() -> Result<Vec<LinuxDevice>, Error> {
 
 fn walk(directory: &Path, found: &mut Vec<LinuxDevice>) -> Result<(), Error> {
     let error = |source| Error::Stat { path: directory.into(), source };
-    let mut entries: Vec<_> = std::fs::read_dir(directory).map_err(error)?.collect::<Result<_, _>>().map_err(error)?;
+    let mut entries: Vec<_> =
+        std::fs::read_dir(directory).map_err(error)?.collect::<Result<_, _>>().map_err(error)?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let Ok(kind) = entry.file_type() else { continue };
@@ -215,10 +226,7 @@ pub fn rule(
 #[must_use]
 pub fn default_rules() -> Vec<LinuxDeviceCgroup> {
     let c = LinuxDeviceType::C;
-    let mut rules = vec![
-        rule(true, c, None, None, "m"),
-        rule(true, LinuxDeviceType::B, None, None, "m"),
-    ];
+    let mut rules = vec![rule(true, c, None, None, "m"), rule(true, LinuxDeviceType::B, None, None, "m")];
     rules.extend(
         default_nodes().iter().map(|node| rule(true, c, Some(node.major()), Some(node.minor()), "rwm")),
     );
@@ -236,7 +244,9 @@ pub fn default_rules() -> Vec<LinuxDeviceCgroup> {
 pub fn effective_rules(spec: &[LinuxDeviceCgroup]) -> Vec<LinuxDeviceCgroup> {
     let mut rules = spec.to_vec();
     let everything = |rule: &LinuxDeviceCgroup| {
-        matches!(rule.typ(), None | Some(LinuxDeviceType::A)) && rule.major().is_none() && rule.minor().is_none()
+        matches!(rule.typ(), None | Some(LinuxDeviceType::A))
+            && rule.major().is_none()
+            && rule.minor().is_none()
     };
     let open = rules.iter().rev().find(|rule| everything(rule)).is_some_and(LinuxDeviceCgroup::allow);
     if !rules.is_empty() && !open {

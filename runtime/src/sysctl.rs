@@ -87,9 +87,18 @@ pub fn path(key: &str) -> String {
     let dot = key.find('.');
     let slash = key.find('/');
     match (dot, slash) {
-        (Some(dot), Some(slash)) if dot < slash => {
-            key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
-        }
+        (Some(dot), Some(slash)) if dot < slash => key
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         (Some(_), None) => key.replace('.', "/"),
         _ => key.to_owned(),
     }
@@ -103,14 +112,22 @@ mod tests {
 
     #[test]
     fn namespaced_keys_pass() {
-        for key in ["net.ipv4.ip_forward", "net/ipv4/conf/eth0.1/arp", "kernel.shmmax", "fs.mqueue.msg_max", "kernel.domainname"] {
+        for key in [
+            "net.ipv4.ip_forward",
+            "net/ipv4/conf/eth0.1/arp",
+            "kernel.shmmax",
+            "fs.mqueue.msg_max",
+            "kernel.domainname",
+        ] {
             assert_eq!(check(key, ALL), Ok(()), "{key}");
         }
     }
 
     #[test]
     fn others_do_not() {
-        for key in ["kernel.panic", "vm.swappiness", "kernel.shmmaxx", "", "net..x", "../net.x", "fs.file-max"] {
+        for key in
+            ["kernel.panic", "vm.swappiness", "kernel.shmmaxx", "", "net..x", "../net.x", "fs.file-max"]
+        {
             assert!(matches!(check(key, ALL), Err(Error::NotNamespaced { .. })), "{key}");
         }
         let host_network = OwnNamespaces { network: false, ..ALL };

@@ -206,7 +206,7 @@ pub fn build(options: &SpecOptions, host: &Host) -> Result<Built> {
     let mut spec = SpecBuilder::default()
         .version(OCI_VERSION)
         .root(built(root.build())?)
-        .process(process(options, host, &hostname, granted, &mut notes)?)
+        .process(process(options, host, &hostname, granted)?)
         .mounts(mounts::all(options, host)?)
         .annotations(options.annotations.clone().into_iter().collect::<HashMap<_, _>>())
         .linux(linux(options, host, granted, &mut notes)?);
@@ -255,18 +255,12 @@ fn granted(options: &SpecOptions, host: &Host) -> Result<CapabilitySet> {
     Ok(granted.intersection(host.bounding))
 }
 
-fn process(
-    options: &SpecOptions,
-    host: &Host,
-    hostname: &str,
-    granted: CapabilitySet,
-    notes: &mut Vec<String>,
-) -> Result<Process> {
+fn process(options: &SpecOptions, host: &Host, hostname: &str, granted: CapabilitySet) -> Result<Process> {
     let added = capabilities::added(&options.cap_add)
         .map_err(|error| Error::invalid("capabilities", error.to_string()))?;
     let user = &options.user;
     let env = environment::container(options, hostname);
-    let limits = resources::rlimits(&options.ulimits, host, notes)?;
+    let limits = resources::rlimits(&options.ulimits, host)?;
     let sets = capabilities::process_sets(user.uid, granted, added, options.privileged);
     let mut process = base_process(user, options.umask, &options.args, env, options.cwd.as_deref())?;
     process.set_terminal(options.terminal.then_some(true));

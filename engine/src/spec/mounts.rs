@@ -25,8 +25,9 @@ pub(super) fn all(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
     }
     // The user's word replaces ours, and a replaced /dev takes what we mount below it along.
     mounts.retain(|mount| {
-        !user.contains_key(mount.destination())
-            && !(user.contains_key(Path::new("/dev")) && mount.destination().starts_with("/dev"))
+        let path = mount.destination();
+        let below_users_dev = user.contains_key(Path::new("/dev")) && path.starts_with("/dev");
+        !below_users_dev && !user.contains_key(path)
     });
     mounts.extend(user.into_values());
     mounts.sort_by_key(|mount| mount.destination().components().count());

@@ -18,7 +18,7 @@ const FILES_AND_PROCESSES: u64 = 1_048_576;
 const CPU_PERIOD: u64 = 100_000;
 
 /// Resource limits of the process: Podman's two defaults, lowered where the caller may not raise, and the user's.
-pub(super) fn rlimits(asked: &[Ulimit], host: &Host, notes: &mut Vec<String>) -> Result<Vec<PosixRlimit>> {
+pub(super) fn rlimits(asked: &[Ulimit], host: &Host) -> Result<Vec<PosixRlimit>> {
     let mut limits: Vec<PosixRlimit> = Vec::new();
     for (name, own_hard) in [("nofile", host.nofile_hard), ("nproc", host.nproc_hard)] {
         if asked.iter().any(|limit| limit.name == name) {
@@ -40,7 +40,6 @@ pub(super) fn rlimits(asked: &[Ulimit], host: &Host, notes: &mut Vec<String>) ->
         }
         limits.push(rlimits::limit(resource, limit.soft, limit.hard));
     }
-    let _ = notes;
     Ok(limits)
 }
 

@@ -88,7 +88,8 @@ pub fn detect() -> Layout {
 }
 
 fn writable(path: &Path) -> bool {
-    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::EACCESS).is_ok()
+    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::EACCESS)
+        .is_ok()
 }
 
 /// One line of mountinfo that is a control group mount.
@@ -106,7 +107,9 @@ fn group_mounts(mountinfo: &str) -> Vec<GroupMount> {
         let mut left = left.split(' ').skip(3);
         let (Some(root), Some(mount)) = (left.next(), left.next()) else { continue };
         let mut right = right.split(' ');
-        let (Some(kind), _, options) = (right.next(), right.next(), right.next().unwrap_or("")) else { continue };
+        let (Some(kind), _, options) = (right.next(), right.next(), right.next().unwrap_or("")) else {
+            continue;
+        };
         if matches!(kind, "cgroup" | "cgroup2") {
             found.push(GroupMount {
                 root: unescape(root),
@@ -131,9 +134,10 @@ pub(super) fn from_tables(mountinfo: &str, own: &str, writable: &dyn Fn(&Path) -
     let mut old: BTreeMap<String, V1Mount> = BTreeMap::new();
     let mut refused = None;
     for mount in mounts.iter().filter(|mount| !mount.unified) {
-        let names = mount.options.split(',').filter(|option| {
-            option.starts_with("name=") || CONTROLLERS.contains(option)
-        });
+        let names = mount
+            .options
+            .split(',')
+            .filter(|option| option.starts_with("name=") || CONTROLLERS.contains(option));
         for name in names {
             if writable(&mount.mount) {
                 let mount = mount.mount.clone();
@@ -147,7 +151,9 @@ pub(super) fn from_tables(mountinfo: &str, own: &str, writable: &dyn Fn(&Path) -
         return Layout::V1 { mounts: old };
     }
     if let Some(path) = refused {
-        return Layout::None { reason: format!("{} cannot be written by this user (cgroup v1)", path.display()) };
+        return Layout::None {
+            reason: format!("{} cannot be written by this user (cgroup v1)", path.display()),
+        };
     }
     match mounts.iter().find(|mount| mount.unified) {
         Some(mount) => unified(mount, own, writable),
@@ -156,26 +162,41 @@ pub(super) fn from_tables(mountinfo: &str, own: &str, writable: &dyn Fn(&Path) -
 }
 
 const CONTROLLERS: [&str; 13] = [
-    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "net_cls", "net_prio",
-    "perf_event", "pids",
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "misc",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
 ];
 
 fn unified(mount: &GroupMount, own: &str, writable: &dyn Fn(&Path) -> bool) -> Layout {
     let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     // The mount may show a part of the tree only; `/proc/self/cgroup` is relative to the namespace's root.
     let own = own.strip_prefix(mount.root.trim_end_matches('/')).unwrap_or(own);
-    let usable = |directory: &Path| writable(directory) && writable(&directory.join("cgroup.subtree_control"));
+    let usable =
+        |directory: &Path| writable(directory) && writable(&directory.join("cgroup.subtree_control"));
     if usable(&mount.mount) {
         return describe(mount, mount.mount.clone());
     }
     // Without power over the root: the group around ours, because ours has processes and so can have no children with
     // controllers (the rule of no inner processes).
     let mut directory = mount.mount.clone();
-    directory.extend(Path::new(own).components().filter(|part| matches!(part, std::path::Component::Normal(_))));
+    directory
+        .extend(Path::new(own).components().filter(|part| matches!(part, std::path::Component::Normal(_))));
     let parent = directory.parent().filter(|parent| directory != mount.mount && usable(parent));
     match parent {
         Some(parent) => describe(mount, parent.into()),
-        None => Layout::None { reason: format!("cgroup {} is not delegated to this user", directory.display()) },
+        None => {
+            Layout::None { reason: format!("cgroup {} is not delegated to this user", directory.display()) }
+        }
     }
 }
 

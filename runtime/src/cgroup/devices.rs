@@ -64,7 +64,8 @@ impl Rule {
         if kind.is_none() {
             return Self { allow: rule.allow(), kind: None, access: EVERY_ACCESS, major: None, minor: None };
         }
-        let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok()).map(u32::cast_signed);
+        let number =
+            |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok()).map(u32::cast_signed);
         Self {
             allow: rule.allow(),
             kind,
@@ -186,7 +187,9 @@ pub(super) mod tests {
         ]);
         let ask = |access, major, minor| allowed(&program, CHARACTER, access, major, minor);
         assert!(ask(READ, 1, 3) && ask(MKNOD, 9, 9) && ask(READ | WRITE, 136, 7));
-        assert!(!ask(WRITE, 1, 3) && !ask(READ | WRITE, 1, 3) && !ask(READ, 1, 5) && !ask(READ | MKNOD, 136, 7));
+        assert!(
+            !ask(WRITE, 1, 3) && !ask(READ | WRITE, 1, 3) && !ask(READ, 1, 5) && !ask(READ | MKNOD, 136, 7)
+        );
         assert!(!allowed(&program, BLOCK, MKNOD, 1, 3));
     }
 

@@ -200,7 +200,8 @@ impl Manager {
     pub fn directory(&self) -> Result<Option<OwnedFd>> {
         let Paths::V2(path) = &self.paths else { return Ok(None) };
         let file = fs::File::open(path);
-        let file = file.map_err(|source| Error::File { action: "open".into(), path: path.clone(), source })?;
+        let file =
+            file.map_err(|source| Error::File { action: "open".into(), path: path.clone(), source })?;
         Ok(Some(file.into()))
     }
 
@@ -240,15 +241,20 @@ impl Manager {
         self.members_directory()
     }
 
-    /// Processes in the group and in groups below it.
+    /// Processes in the group and in groups below it, each once.
+    ///
+    /// In the old layout all hierarchies are asked: a process that was forked while its parent was being moved may be in
+    /// some of them only.
     ///
     /// # Errors
     /// A directory cannot be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let mut pids = Vec::new();
-        if let Some(directory) = self.members_directory() {
+        for directory in self.directories() {
             collect_processes(directory, &mut pids)?;
         }
+        pids.sort_unstable();
+        pids.dedup();
         Ok(pids)
     }
 
@@ -361,7 +367,9 @@ impl Manager {
         match &self.paths {
             Paths::None(_) => Ok(OomEvent::default()),
             Paths::V2(directory) => oom::read_v2(directory),
-            Paths::V1(directories) => directories.get("memory").map_or(Ok(OomEvent::default()), |p| oom::read_v1(p)),
+            Paths::V1(directories) => {
+                directories.get("memory").map_or(Ok(OomEvent::default()), |p| oom::read_v1(p))
+            }
         }
     }
 
@@ -440,7 +448,9 @@ fn signal_process(pid: i32, signal: i32, directory: &Path) -> Result<()> {
 fn collect_processes(directory: &Path, pids: &mut Vec<i32>) -> Result<()> {
     match read(&directory.join("cgroup.procs")) {
         // 0 is a process outside our pid namespace: not ours to signal, and kill(0) would be ourselves.
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
+        Ok(text) => {
+            pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0))
+        }
         Err(error) if error.is_gone() => return Ok(()),
         // A threaded group lists its processes at its domain only.
         Err(error) if error.errno() == Some(nix::libc::EOPNOTSUPP) => {}
@@ -488,7 +498,11 @@ fn remove_tree(directory: &Path, deadline: Instant) -> Result<()> {
             _ => return Err(file_error("remove", directory, error)),
         }
         if Instant::now() >= deadline {
-            return Err(Error::Timeout { path: directory.into(), wanted: "empty", waited: started.elapsed() });
+            return Err(Error::Timeout {
+                path: directory.into(),
+                wanted: "empty",
+                waited: started.elapsed(),
+            });
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
@@ -526,7 +540,14 @@ fn read(path: &Path) -> Result<String> {
 fn read_optional(path: &Path) -> Result<Option<String>> {
     match read(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if matches!(error.errno(), Some(nix::libc::ENOENT | nix::libc::ENODEV | nix::libc::EOPNOTSUPP)) => Ok(None),
+        Err(error)
+            if matches!(
+                error.errno(),
+                Some(nix::libc::ENOENT | nix::libc::ENODEV | nix::libc::EOPNOTSUPP)
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -539,7 +560,13 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Writes a limit; a missing file means that its controller is missing, and is told so.
-fn write_limit(directory: &Path, file: &str, text: &str, limit: &'static str, controller: &'static str) -> Result<()> {
+fn write_limit(
+    directory: &Path,
+    file: &str,
+    text: &str,
+    limit: &'static str,
+    controller: &'static str,
+) -> Result<()> {
     match write(&directory.join(file), text) {
         Err(error) if error.is_not_found() => Err(Error::NoController {
             limit,
@@ -566,12 +593,18 @@ fn components(path: &Path) -> Result<Vec<&std::ffi::OsStr>> {
             std::path::Component::Normal(name) => names.push(name),
             std::path::Component::RootDir | std::path::Component::CurDir => {}
             _ => {
-                return Err(Error::Invalid { setting: "cgroup path", reason: format!("{} has ..", path.display()) });
+                return Err(Error::Invalid {
+                    setting: "cgroup path",
+                    reason: format!("{} has ..", path.display()),
+                });
             }
         }
     }
     if names.is_empty() {
-        return Err(Error::Invalid { setting: "cgroup path", reason: format!("{} names no group", path.display()) });
+        return Err(Error::Invalid {
+            setting: "cgroup path",
+            reason: format!("{} names no group", path.display()),
+        });
     }
     Ok(names)
 }

@@ -101,7 +101,8 @@ pub(super) fn read_v1(directory: &Path) -> Result<OomEvent> {
     Ok(OomEvent {
         // The kill counter is in this file since Linux 4.13.
         kills: count(read_optional(&directory.join("memory.oom_control"))?),
-        limit_bytes: number(directory.join("memory.limit_in_bytes"))?.filter(|limit| *limit < 0x7fff_ffff_ffff_0000),
+        limit_bytes: number(directory.join("memory.limit_in_bytes"))?
+            .filter(|limit| *limit < 0x7fff_ffff_ffff_0000),
         peak_bytes: number(directory.join("memory.max_usage_in_bytes"))?,
     })
 }

@@ -84,7 +84,9 @@ pub(super) fn read_v2(directory: &Path) -> Result<Stats> {
         cpu_throttled_nanos: micros("throttled_usec"),
         pids: number(&directory.join("pids.current"))?,
         pids_limit: number(&directory.join("pids.max"))?,
-        block_io: read_optional(&directory.join("io.stat"))?.map(|text| parse_io_stat(&text)).unwrap_or_default(),
+        block_io: read_optional(&directory.join("io.stat"))?
+            .map(|text| parse_io_stat(&text))
+            .unwrap_or_default(),
     })
 }
 
@@ -140,8 +142,10 @@ pub(super) fn read_v1(directories: &BTreeMap<String, PathBuf>) -> Result<Stats> 
         stats.pids_limit = number(&directory.join("pids.max"))?;
     }
     if let Some(directory) = directories.get("blkio") {
-        let bytes = read_optional(&directory.join("blkio.throttle.io_service_bytes_recursive"))?.unwrap_or_default();
-        let operations = read_optional(&directory.join("blkio.throttle.io_serviced_recursive"))?.unwrap_or_default();
+        let bytes =
+            read_optional(&directory.join("blkio.throttle.io_service_bytes_recursive"))?.unwrap_or_default();
+        let operations =
+            read_optional(&directory.join("blkio.throttle.io_serviced_recursive"))?.unwrap_or_default();
         stats.block_io = parse_blkio(&bytes, &operations);
     }
     Ok(stats)
@@ -152,10 +156,15 @@ fn parse_blkio(bytes: &str, operations: &str) -> Vec<BlockIo> {
     for (text, is_bytes) in [(bytes, true), (operations, false)] {
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            let (Some(device), Some(kind), Some(value)) = (words.next(), words.next(), words.next()) else { continue };
+            let (Some(device), Some(kind), Some(value)) = (words.next(), words.next(), words.next()) else {
+                continue;
+            };
             let Some((major, minor)) = device.split_once(':') else { continue };
-            let (Ok(major), Ok(minor), Ok(value)) = (major.parse(), minor.parse(), value.parse()) else { continue };
-            let entry = devices.entry((major, minor)).or_insert(BlockIo { major, minor, ..BlockIo::default() });
+            let (Ok(major), Ok(minor), Ok(value)) = (major.parse(), minor.parse(), value.parse()) else {
+                continue;
+            };
+            let entry =
+                devices.entry((major, minor)).or_insert(BlockIo { major, minor, ..BlockIo::default() });
             match (kind, is_bytes) {
                 ("Read", true) => entry.read_bytes = value,
                 ("Write", true) => entry.write_bytes = value,
@@ -175,9 +184,17 @@ mod tests {
     #[test]
     fn block_devices_are_read_from_both_layouts() {
         let new = parse_io_stat("8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n7:0 \n");
-        let expected = BlockIo { major: 8, minor: 0, read_bytes: 10, write_bytes: 20, read_operations: 1, write_operations: 2 };
+        let expected = BlockIo {
+            major: 8,
+            minor: 0,
+            read_bytes: 10,
+            write_bytes: 20,
+            read_operations: 1,
+            write_operations: 2,
+        };
         assert_eq!(new[0], expected);
-        let old = parse_blkio("8:0 Read 10\n8:0 Write 20\n8:0 Total 30\nTotal 30\n", "8:0 Read 1\n8:0 Write 2\n");
+        let old =
+            parse_blkio("8:0 Read 10\n8:0 Write 20\n8:0 Total 30\nTotal 30\n", "8:0 Read 1\n8:0 Write 2\n");
         assert_eq!(old, [expected]);
     }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{Error, Result, V1Mount, components, file_error, make_directory, read, read_optional, write, write_limit};
+use super::{
+    Error, Result, V1Mount, components, file_error, make_directory, read, read_optional, write, write_limit,
+};
 
 type Directories = BTreeMap<String, PathBuf>;
 
@@ -91,7 +93,10 @@ pub(super) fn apply(directories: &Directories, resources: &LinuxResources) -> Re
         }
         for priority in network.priorities().iter().flatten() {
             let directory = directory(directories, "network priority", "net_prio")?;
-            write(&directory.join("net_prio.ifpriomap"), &format!("{} {}", priority.name(), priority.priority()))?;
+            write(
+                &directory.join("net_prio.ifpriomap"),
+                &format!("{} {}", priority.name(), priority.priority()),
+            )?;
         }
     }
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
@@ -133,17 +138,25 @@ fn apply_memory(directory: &Path, memory: &LinuxMemory) -> Result<()> {
     #[allow(deprecated)] // reading it is how an old bundle's wish is refused by name
     let kernel = memory.kernel().filter(|limit| *limit != 0);
     if kernel.is_some() {
-        return Err(Error::Unsupported { setting: "kernel memory limit".into(), layout: "v1 of this kernel" });
+        return Err(Error::Unsupported {
+            setting: "kernel memory limit".into(),
+            layout: "v1 of this kernel",
+        });
     }
     if let (Some(limit), Some(swap)) = (memory.limit(), memory.swap())
         && limit > 0
         && swap > 0
         && swap < limit
     {
-        let reason = format!("memory and swap together ({swap}) must not be below the memory limit ({limit})");
+        let reason =
+            format!("memory and swap together ({swap}) must not be below the memory limit ({limit})");
         return Err(Error::Invalid { setting: "memory swap", reason });
     }
-    set_limits(directory, memory.limit().filter(|limit| *limit != 0), memory.swap().filter(|swap| *swap != 0))?;
+    set_limits(
+        directory,
+        memory.limit().filter(|limit| *limit != 0),
+        memory.swap().filter(|swap| *swap != 0),
+    )?;
     if let Some(reservation) = memory.reservation().filter(|bytes| *bytes != 0) {
         write(&directory.join("memory.soft_limit_in_bytes"), &reservation.to_string())?;
     }
@@ -152,7 +165,10 @@ fn apply_memory(directory: &Path, memory: &LinuxMemory) -> Result<()> {
     }
     if let Some(swappiness) = memory.swappiness() {
         if swappiness > 100 {
-            return Err(Error::Invalid { setting: "memory swappiness", reason: format!("{swappiness} is above 100") });
+            return Err(Error::Invalid {
+                setting: "memory swappiness",
+                reason: format!("{swappiness} is above 100"),
+            });
         }
         write(&directory.join("memory.swappiness"), &swappiness.to_string())?;
     }
@@ -184,7 +200,8 @@ fn set_limits(directory: &Path, limit: Option<i64>, swap: Option<i64>) -> Result
     };
     match (limit, swap) {
         (Some(limit), Some(swap)) => {
-            let current = read_optional(&directory.join(sum_file))?.and_then(|text| text.trim().parse::<i64>().ok());
+            let current =
+                read_optional(&directory.join(sum_file))?.and_then(|text| text.trim().parse::<i64>().ok());
             if swap < 0 || current.is_some_and(|current| swap >= current) {
                 set(sum_file, swap)?;
                 set(limit_file, limit)
@@ -272,7 +289,10 @@ fn missing_weight(directory: &Path) -> Error {
     Error::NoController {
         limit: "block I/O weight",
         controller: "blkio",
-        reason: format!("no I/O scheduler with weights is in use, {} has no weight file", directory.display()),
+        reason: format!(
+            "no I/O scheduler with weights is in use, {} has no weight file",
+            directory.display()
+        ),
     }
 }
 

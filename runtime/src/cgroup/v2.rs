@@ -30,8 +30,10 @@ fn enable_controllers(directory: &Path) -> Result<()> {
     let available = read(&directory.join("cgroup.controllers"))?;
     let control = directory.join("cgroup.subtree_control");
     let enabled = read(&control)?;
-    let missing: Vec<&str> =
-        available.split_whitespace().filter(|name| !enabled.split_whitespace().any(|on| on == *name)).collect();
+    let missing: Vec<&str> = available
+        .split_whitespace()
+        .filter(|name| !enabled.split_whitespace().any(|on| on == *name))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -70,7 +72,10 @@ pub(super) fn apply(directory: &Path, resources: &LinuxResources) -> Result<()> 
         }
         write_limit(directory, &format!("hugetlb.{size}.max"), &limit, "huge page", "hugetlb")?;
     }
-    if resources.network().as_ref().is_some_and(|network| network.class_id().is_some() || network.priorities().is_some())
+    if resources
+        .network()
+        .as_ref()
+        .is_some_and(|network| network.class_id().is_some() || network.priorities().is_some())
     {
         return Err(Error::Unsupported { setting: "network class and priorities".into(), layout: "v2" });
     }
@@ -83,7 +88,10 @@ pub(super) fn apply(directory: &Path, resources: &LinuxResources) -> Result<()> 
     unified.sort_unstable();
     for (file, value) in unified {
         if file.contains('/') || !file.contains('.') {
-            return Err(Error::Invalid { setting: "unified", reason: format!("{file:?} is not a file of a cgroup") });
+            return Err(Error::Invalid {
+                setting: "unified",
+                reason: format!("{file:?} is not a file of a cgroup"),
+            });
         }
         write_limit(directory, file, value, "unified", "of that file")?;
     }
@@ -140,7 +148,8 @@ fn apply_memory(directory: &Path, memory: &LinuxMemory) -> Result<()> {
         };
         match write(&directory.join("memory.swap.max"), &bytes(own)) {
             // No swap accounting in this kernel: nothing to limit.
-            Err(error) if error.is_not_found() && read_optional(&directory.join("memory.max"))?.is_some() => {}
+            Err(error) if error.is_not_found() && read_optional(&directory.join("memory.max"))?.is_some() => {
+            }
             other => other?,
         }
     }
@@ -148,7 +157,8 @@ fn apply_memory(directory: &Path, memory: &LinuxMemory) -> Result<()> {
         if memory.check_before_update() == Some(true) {
             let usage = read(&directory.join("memory.current"))?;
             if usage.trim().parse::<i64>().is_ok_and(|usage| limit > 0 && usage > limit) {
-                let reason = format!("{limit} bytes is below what the container uses now ({} bytes)", usage.trim());
+                let reason =
+                    format!("{limit} bytes is below what the container uses now ({} bytes)", usage.trim());
                 return Err(Error::Invalid { setting: "memory limit", reason });
             }
         }

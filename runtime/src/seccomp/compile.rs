@@ -109,7 +109,9 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program, Error> {
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => seccomp_load::FLAG_TSYNC,
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => seccomp_load::FLAG_LOG,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => seccomp_load::FLAG_SPEC_ALLOW,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => seccomp_load::FLAG_WAIT_KILLABLE_RECV,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+                seccomp_load::FLAG_WAIT_KILLABLE_RECV
+            }
         };
     }
     let notifies = seccomp.default_action() == LinuxSeccompAction::ScmpActNotify
@@ -200,10 +202,11 @@ fn alternatives(
 ) -> Result<Vec<Vec<Condition>>, Error> {
     let mut conditions = Vec::with_capacity(arguments.len());
     for argument in arguments {
-        let index = u32::try_from(argument.index()).ok().filter(|index| *index < 6).ok_or_else(|| Error::Rule {
-            syscall: name.into(),
-            reason: format!("argument {} does not exist, calls have 0 to 5", argument.index()),
-        })?;
+        let index =
+            u32::try_from(argument.index()).ok().filter(|index| *index < 6).ok_or_else(|| Error::Rule {
+                syscall: name.into(),
+                reason: format!("argument {} does not exist, calls have 0 to 5", argument.index()),
+            })?;
         let (mask, value) = match argument.op() {
             LinuxSeccompOperator::ScmpCmpMaskedEq => (argument.value(), argument.value_two().unwrap_or(0)),
             _ => (u64::MAX, argument.value()),
@@ -351,7 +354,11 @@ fn compare(condition: Condition, code: &mut Vec<Marked>) {
                 });
             }
             load_half(code, low_at, mask_low);
-            code.push(Marked { instruction: jump(JUMP_EQUAL, low, 0, 0), fail_true: false, fail_false: true });
+            code.push(Marked {
+                instruction: jump(JUMP_EQUAL, low, 0, 0),
+                fail_true: false,
+                fail_false: true,
+            });
         }
         Op::ScmpCmpNe => {
             if wide {
@@ -360,7 +367,11 @@ fn compare(condition: Condition, code: &mut Vec<Marked>) {
                 code.push(plain(jump(JUMP_EQUAL, high, 0, 2)));
             }
             load_half(code, low_at, mask_low);
-            code.push(Marked { instruction: jump(JUMP_EQUAL, low, 0, 0), fail_true: true, fail_false: false });
+            code.push(Marked {
+                instruction: jump(JUMP_EQUAL, low, 0, 0),
+                fail_true: true,
+                fail_false: false,
+            });
         }
         Op::ScmpCmpGt | Op::ScmpCmpGe => {
             if wide {

@@ -196,10 +196,9 @@ fn number(value: Option<u32>, name: &str, call: &str) -> Result<Option<u32>, Err
     if value.is_some() || name.is_empty() {
         return Ok(value);
     }
-    errno_number(name).map(Some).ok_or_else(|| Error::Rule {
-        syscall: call.into(),
-        reason: format!("unknown errno {name:?}"),
-    })
+    errno_number(name)
+        .map(Some)
+        .ok_or_else(|| Error::Rule { syscall: call.into(), reason: format!("unknown errno {name:?}") })
 }
 
 impl Rule {
@@ -252,7 +251,10 @@ impl Profile {
             .collect();
         let arch_map = arch_map
             .iter()
-            .map(|(architecture, sub)| ArchMap { architecture: *architecture, sub_architectures: sub.to_vec() })
+            .map(|(architecture, sub)| ArchMap {
+                architecture: *architecture,
+                sub_architectures: sub.to_vec(),
+            })
             .collect();
         Self {
             default_action: LinuxSeccompAction::ScmpActErrno,

@@ -120,8 +120,25 @@ impl Hasher for Fnv {
 /// i386 reaches the socket calls also through `socketcall`, whose first argument says which.
 pub(super) fn socketcall(name: &str) -> Option<u32> {
     const CALLS: [&str; 20] = [
-        "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv",
-        "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg",
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
         "sendmmsg",
     ];
     CALLS.iter().position(|call| *call == name).and_then(|index| u32::try_from(index + 1).ok())
@@ -158,6 +175,9 @@ mod tests {
         assert_eq!(Architecture::X86.numbers().get("socketcall"), Some(102));
         assert_eq!(Architecture::Aarch64.numbers().get("openat"), Some(56));
         assert_eq!(Architecture::Arm.numbers().get("set_tls"), Some(0x0f_0005));
-        assert_eq!((socketcall("socket"), socketcall("sendmmsg"), ipc("shmget")), (Some(1), Some(20), Some(23)));
+        assert_eq!(
+            (socketcall("socket"), socketcall("sendmmsg"), ipc("shmget")),
+            (Some(1), Some(20), Some(23))
+        );
     }
 }

@@ -118,7 +118,8 @@ pub fn set_cgroup_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io:
     let old = cgroup_device_programs(cgroup)?;
     if let [only] = &old[..] {
         // One step, so that no instant is without a filter.
-        let replace = attach(cgroup, program, F_ALLOW_MULTI | F_REPLACE, number(std::os::fd::AsFd::as_fd(only)));
+        let replace =
+            attach(cgroup, program, F_ALLOW_MULTI | F_REPLACE, number(std::os::fd::AsFd::as_fd(only)));
         if replace.is_ok() {
             return replace;
         }
