@@ -267,6 +267,10 @@ fn device_rules_hold() {
     if !has(&layout, "devices") {
         return;
     }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root may set device rules");
+        return;
+    }
     let group = Group::new(&layout, "devices");
     let rules = crate::devices::effective_rules(&[crate::devices::rule(
         false,
