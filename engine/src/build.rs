@@ -281,7 +281,9 @@ impl Engine {
         for name in &request.tags {
             names.push(self.name_image(name, &found)?);
         }
-        Ok(BuildReport { id, names, ran: built.ran, cached: built.cached, warnings: built.warnings })
+        let mut warnings = built.warnings;
+        warnings.extend(self.unlimited(&request.limits));
+        Ok(BuildReport { id, names, ran: built.ran, cached: built.cached, warnings })
     }
 }
 

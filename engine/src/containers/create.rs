@@ -175,7 +175,7 @@ impl Remains for Engine {
         // a monitor that was killed leaves a control group behind, and maybe processes in it
         if run_dir.is_dir() {
             let _ = runtime::kill_all(&run_dir);
-            let _ = runtime::delete(&run_dir);
+            crate::sandbox::release(&run_dir)?;
         }
         self.store()?
             .snapshots()

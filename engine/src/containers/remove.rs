@@ -136,10 +136,7 @@ impl Containers<'_> {
             // before the run directory goes, so that every moment knows how it ended
             files::write_json(&state.directory(id).join("exit.json"), exit, false)?;
         }
-        if run.process.is_some() || run.exit.is_some() {
-            runtime::delete(&run_dir)
-                .map_err(|error| crate::error::runtime(format!("clean up after container {id}"), error))?;
-        }
+        crate::sandbox::release(&run_dir)?;
         files::remove_tree(&run_dir)
     }
 }

@@ -6,7 +6,7 @@ use super::{Containers, Outcome, Ran, RunRequest, Selection, SessionEnd, Streams
 use crate::entry::CleanupTask;
 use crate::images::TransferProgress;
 use crate::options::{Namespace, Network};
-use crate::sandbox::{Names, ResolverFiles, View, user_in};
+use crate::sandbox::{Names, ResolverFiles, View, note_group, user_in};
 use crate::spec::{self, NamespaceSource, Namespaces, SpecOptions};
 use crate::state::{ContainerLock, ContainerRecord, files};
 use crate::time::Instant;
@@ -165,8 +165,8 @@ impl Containers<'_> {
             .snapshots()
             .mounts(&record.snapshot)
             .map_err(crate::error::storage(format!("find the file system of container {}", record.name)))?;
-        let (mut spec, notes) = self.spec(record, &mounts, &run_dir)?;
-        warnings.extend(notes);
+        let mut spec = self.spec(record, &mounts, &run_dir)?;
+        warnings.extend(engine.unlimited(&settings.limits));
         if let (true, Some(streams)) = (settings.tty, attach)
             && let Some((rows, columns)) = terminal_size(streams)
             && let Some(process) = spec.process_mut()
@@ -191,6 +191,7 @@ impl Containers<'_> {
                 Some(LogConfig { path: engine.log_path(record), max_bytes: log_max_bytes(settings)? });
         }
         launch.cgroup = engine.cgroup_setup(&spec);
+        note_group(&run_dir, &launch.cgroup)?;
         let config = engine.config();
         launch.cleanup_argv = CleanupTask {
             root: config.root.clone(),
@@ -215,12 +216,7 @@ impl Containers<'_> {
         Ok(launched)
     }
 
-    fn spec(
-        &self,
-        record: &ContainerRecord,
-        mounts: &[sys::mount::Mount],
-        run_dir: &Path,
-    ) -> Result<(Spec, Vec<String>)> {
+    fn spec(&self, record: &ContainerRecord, mounts: &[sys::mount::Mount], run_dir: &Path) -> Result<Spec> {
         let engine = self.engine;
         let settings = &record.settings;
         let view = View::of_mounts(mounts)?;
@@ -293,8 +289,7 @@ impl Containers<'_> {
             annotations: settings.annotations.clone(),
             ..SpecOptions::default()
         };
-        let built = spec::build(&options, engine.host()?)?;
-        Ok((built.spec, built.notes))
+        Ok(spec::build(&options, engine.host()?)?.spec)
     }
 }
 

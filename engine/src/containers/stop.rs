@@ -97,9 +97,12 @@ impl Containers<'_> {
             }
             match runtime::wait(&run_dir, deadline) {
                 Ok(Some(_)) => return Ok(true),
+                Ok(None) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                    return Ok(!self.engine.is_running(id)?);
+                }
+                Ok(None) => {}
                 // the cleanup may have taken the run directory away: the state tells
-                Ok(None) | Err(_) if !self.engine.is_running(id)? => return Ok(true),
-                Ok(None) => return Ok(false),
+                Err(_) if !self.engine.is_running(id)? => return Ok(true),
                 Err(error) => {
                     return Err(crate::error::runtime(format!("wait for container {id}"), error));
                 }

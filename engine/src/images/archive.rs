@@ -22,7 +22,7 @@ use storage::Lease;
 /// An archive or layout that is read.
 enum Opened {
     Docker(DockerArchive),
-    Oci(Layout),
+    Oci(Box<Layout>),
     Directory(PathBuf),
 }
 
@@ -33,6 +33,11 @@ impl Opened {
             Opened::Oci(layout) => layout.images(),
             Opened::Directory(_) => vec![ArchivedImage { position: 0, names: Vec::new() }],
         }
+    }
+
+    /// Docker's archives have no manifests: what their source gives as one was made up, with plain layers.
+    fn has_manifests(&self) -> bool {
+        !matches!(self, Opened::Docker(_))
     }
 
     fn source(&self, selector: &Selector) -> registry::Result<Box<dyn Source>> {
@@ -64,7 +69,9 @@ fn open_tar(file: TarFile) -> Result<Opened> {
         Some(ArchiveKind::Docker) => {
             Ok(Opened::Docker(DockerArchive::open(&archive).map_err(failed("read"))?))
         }
-        Some(ArchiveKind::Oci) => Ok(Opened::Oci(Layout::open_archive(&archive).map_err(failed("read"))?)),
+        Some(ArchiveKind::Oci) => {
+            Ok(Opened::Oci(Box::new(Layout::open_archive(&archive).map_err(failed("read"))?)))
+        }
         None => Err(Error::invalid(
             archive.name().to_owned(),
             "neither a docker archive nor an OCI archive (a file system goes through `import`)",
@@ -76,7 +83,7 @@ fn open_path(path: &Path, lease: &Lease) -> Result<Opened> {
     let failed = || crate::error::registry(format!("open {}", path.display()));
     if path.is_dir() {
         if path.join("oci-layout").is_file() {
-            return Ok(Opened::Oci(Layout::open_directory(path).map_err(failed())?));
+            return Ok(Opened::Oci(Box::new(Layout::open_directory(path).map_err(failed())?)));
         }
         return Ok(Opened::Directory(path.to_owned()));
     }
@@ -120,7 +127,13 @@ impl Images<'_> {
             let source = opened
                 .source(&Selector::Position(image.position))
                 .map_err(crate::error::registry("read the archive"))?;
-            let (record, _, _) = self.engine.receive(source.as_ref(), &Platform::host(), &names, progress)?;
+            let (record, _, _) = self.engine.receive(
+                source.as_ref(),
+                &Platform::host(),
+                &names,
+                opened.has_manifests(),
+                progress,
+            )?;
             if names.is_empty() {
                 report.names.push(format!("sha256:{}", record.id.hex()));
             }
@@ -163,7 +176,8 @@ impl Images<'_> {
                 .collect(),
         };
         let wanted = platform(request.platform.as_deref())?;
-        let (record, digest, warnings) = self.engine.receive(source.as_ref(), &wanted, &names, progress)?;
+        let (record, digest, warnings) =
+            self.engine.receive(source.as_ref(), &wanted, &names, opened.has_manifests(), progress)?;
         Ok(PullReport {
             id: record.id.hex().to_owned(),
             name: names.into_iter().next(),

@@ -216,6 +216,11 @@ fn summary(image: &Image, containers: usize) -> ImageSummary {
         names: image.tags.iter().filter(|tag| is_tag(tag)).map(|tag| tag.reference.clone()).collect(),
         repo_digests: repo_digests(&image.tags),
         digest: record.manifest.as_ref().map(|manifest| manifest.digest.to_string()),
+        digests: image
+            .tags
+            .iter()
+            .filter_map(|tag| Some((tag.reference.clone(), tag.manifest.as_ref()?.to_string())))
+            .collect(),
         created: created(image),
         size: record.size,
         labels: record.labels.clone(),

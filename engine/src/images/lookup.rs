@@ -125,10 +125,9 @@ impl Engine {
     /// Reads the config of an image.
     pub(crate) fn image_config(&self, image: &Image) -> Result<Raw<ImageConfig>> {
         let config = &image.record.config;
-        let limit = u64::try_from(MAX_CONFIG_BYTES).unwrap_or(u64::MAX);
-        let bytes = self.store()?.content().read(&config.digest, limit).map_err(crate::error::storage(
-            format!("read the config of image {}", image.record.id.short()),
-        ))?;
+        let bytes = self.store()?.content().read(&config.digest, MAX_CONFIG_BYTES).map_err(
+            crate::error::storage(format!("read the config of image {}", image.record.id.short())),
+        )?;
         Raw::parse_verified(bytes, Some(&config.media_type), &config.digest)
             .map_err(crate::error::document(format!("read the config of image {}", image.record.id.short())))
     }

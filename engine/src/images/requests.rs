@@ -271,6 +271,8 @@ pub struct ImageSummary {
     pub repo_digests: Vec<String>,
     /// Digest of the manifest, if there is one already.
     pub digest: Option<String>,
+    /// Digest of the manifest under each name, where it has one.
+    pub digests: BTreeMap<String, String>,
     /// Seconds since 1970.
     pub created: i64,
     /// Bytes, unpacked, of all layers.

@@ -32,6 +32,8 @@ fn external<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
 pub(super) struct StoreDestination<'a> {
     store: &'a Store,
     lease: &'a Lease,
+    /// Whether the manifest is the image's own, and not one that the source made up.
+    authentic: bool,
     /// Bytes of a blob that have arrived.
     advanced: &'a (dyn Fn(&Digest, u64) + Sync),
     state: Mutex<Received>,
@@ -52,9 +54,10 @@ impl<'a> StoreDestination<'a> {
     pub(super) fn new(
         store: &'a Store,
         lease: &'a Lease,
+        authentic: bool,
         advanced: &'a (dyn Fn(&Digest, u64) + Sync),
     ) -> Self {
-        Self { store, lease, advanced, state: Mutex::new(Received::default()) }
+        Self { store, lease, authentic, advanced, state: Mutex::new(Received::default()) }
     }
 
     fn state(&self) -> MutexGuard<'_, Received> {
@@ -195,9 +198,15 @@ impl<'a> StoreDestination<'a> {
         if made != chains[known..] {
             return Err(external(what())("the layers are not those of the config"));
         }
-        let content = self.store.content();
-        content.put(self.lease, raw.bytes()).map_err(external(what()))?;
-        let record = image_record(self.store, &config, config_descriptor, chains, Some(raw.descriptor()))
+        let manifest = if self.authentic {
+            self.store.content().put(self.lease, raw.bytes()).map_err(external(what()))?;
+            Some(raw.descriptor())
+        } else {
+            // one that the image has already stays
+            let known = self.store.images().get(config.digest()).map_err(external(what()))?;
+            known.and_then(|known| known.manifest)
+        };
+        let record = image_record(self.store, &config, config_descriptor, chains, manifest)
             .map_err(external(what()))?;
         self.store.images().put(self.lease, &record).map_err(external(what()))?;
         self.state().record = Some(record);

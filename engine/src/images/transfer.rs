@@ -73,12 +73,14 @@ impl Engine {
         }))
     }
 
-    /// Receives the image of a source and records it under a name.
+    /// Receives the image of a source and records it under these names. `authentic`: its manifest is its own, so that a
+    /// later push sends the same bytes.
     pub(super) fn receive(
         &self,
         source: &dyn Source,
         selection: &Platform,
         names: &[String],
+        authentic: bool,
         progress: TransferProgress<'_>,
     ) -> Result<(ImageRecord, Digest, Vec<String>)> {
         let store = self.store()?;
@@ -88,7 +90,7 @@ impl Engine {
         let advanced = |digest: &Digest, done: u64| {
             progress(TransferEvent::Advanced { digest: digest.to_string(), done });
         };
-        let destination = StoreDestination::new(store, &lease, &advanced);
+        let destination = StoreDestination::new(store, &lease, authentic, &advanced);
         let event = |event: Event<'_>| match event {
             Event::Done(descriptor) => {
                 let how = if destination.existed(&descriptor.digest) {
@@ -112,6 +114,7 @@ impl Engine {
             .map_err(crate::error::registry(format!("fetch {}", source.describe())))?;
         let (record, warnings) = destination.finish()?;
         let manifest = report.root.digest().clone();
+        let record_manifest = record.manifest.as_ref().map(|manifest| manifest.digest.clone());
         progress(TransferEvent::Manifest { digest: manifest.to_string() });
         for name in names {
             let index = Some(report.source_digest.clone()).filter(|digest| *digest != manifest);
@@ -120,8 +123,8 @@ impl Engine {
                 .tag(&TagRecord {
                     reference: name.clone(),
                     image: record.id.clone(),
-                    manifest: Some(manifest.clone()),
-                    index,
+                    manifest: if authentic { Some(manifest.clone()) } else { record_manifest.clone() },
+                    index: index.filter(|_| authentic),
                     updated: Instant::now().rfc3339(),
                 })
                 .map_err(crate::error::storage(format!("give the name {name}")))?;
@@ -266,7 +269,7 @@ impl Images<'_> {
             progress(TransferEvent::Resolving { reference: name.to_string() });
             let source =
                 RemoteSource::new(&client, name).map_err(crate::error::registry(format!("fetch {name}")))?;
-            match self.engine.receive(&source, wanted, &[name.to_string()], progress) {
+            match self.engine.receive(&source, wanted, &[name.to_string()], true, progress) {
                 Ok((record, digest, mut warnings)) => {
                     warnings.extend(client.take_warnings());
                     if !wanted.accepts(&record.platform) {

@@ -16,6 +16,7 @@ use crate::spec::{NamespaceSource, ResolvedUser, resolve_user};
 use crate::{Engine, Error, ErrorKind, Result};
 use oci_spec::runtime::Spec;
 use runtime::CgroupSetup;
+use runtime::cgroup::Manager;
 use std::path::Path;
 
 /// A profile that the administrator put in place of the built-in one.
@@ -38,11 +39,27 @@ impl Engine {
         }
     }
 
+    /// Why no control group can be made, if so.
+    fn without_cgroup(&self) -> Option<String> {
+        if self.config().cgroup_manager.as_deref() == Some("none") {
+            return Some("cgroup manager none".to_owned());
+        }
+        runtime::cgroup::layout().unavailable().map(|reason| reason.to_string())
+    }
+
+    /// What the user should know about limits that were asked for and cannot be set here. The defaults are left out
+    /// without a word, as the peers do.
+    pub(crate) fn unlimited(&self, limits: &crate::options::Limits) -> Option<String> {
+        if *limits == crate::options::Limits::default() {
+            return None;
+        }
+        let reason = self.without_cgroup()?;
+        Some(format!("the resource limits asked for are not enforced: {reason}"))
+    }
+
     /// The control group that a spec asks for, where groups can be used at all.
     pub(crate) fn cgroup_setup(&self, spec: &Spec) -> CgroupSetup {
-        if self.config().cgroup_manager.as_deref() == Some("none")
-            || runtime::cgroup::layout().unavailable().is_some()
-        {
+        if self.without_cgroup().is_some() {
             return CgroupSetup::None;
         }
         match spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()) {
@@ -71,6 +88,49 @@ impl Engine {
             }
         }
     }
+}
+
+/// Name of the file in a run directory that names the control group of a launch, written before it begins: the
+/// runtime's own record comes only after the group is made.
+const GROUP: &str = "cgroup";
+
+/// Notes which control group a launch is about to make.
+pub(crate) fn note_group(run_dir: &Path, setup: &CgroupSetup) -> Result<()> {
+    match setup {
+        CgroupSetup::Path(path) => crate::state::files::write(
+            &run_dir.join(GROUP),
+            path.as_os_str().as_encoded_bytes(),
+            0o600,
+            false,
+        ),
+        CgroupSetup::None => Ok(()),
+    }
+}
+
+/// Gives back what a run directory still holds outside of itself: processes, control group. For launches that are
+/// over, however they ended.
+pub(crate) fn release(run_dir: &Path) -> Result<()> {
+    let failed = |error| crate::error::runtime(format!("clean up {}", run_dir.display()), error);
+    let run = runtime::state(run_dir).map_err(failed)?;
+    let known = run.process.as_ref().is_some_and(|process| process.cgroup.is_some());
+    if run.process.is_some() || run.exit.is_some() {
+        runtime::delete(run_dir).map_err(failed)?;
+    }
+    if known {
+        return Ok(());
+    }
+    // killed between making the group and recording it
+    if let Some(path) = crate::state::files::read(&run_dir.join(GROUP))?
+        && let Ok(path) = std::str::from_utf8(&path)
+    {
+        let group = |error: runtime::cgroup::Error| {
+            Error::os(format!("remove control group {path}"), std::io::Error::other(error))
+        };
+        let manager = Manager::create(runtime::cgroup::layout(), Path::new(path)).map_err(group)?;
+        manager.kill_all(9).map_err(group)?;
+        manager.delete().map_err(group)?;
+    }
+    Ok(())
 }
 
 /// Resolves a user against the files of a root file system.

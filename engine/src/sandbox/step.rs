@@ -7,7 +7,7 @@
 //! ```
 //! A step dies with its build. What a killed build leaves here, mounts too, goes when the next build begins.
 
-use super::{Names, View, ensure_directory, user_in};
+use super::{Names, View, ensure_directory, note_group, release, user_in};
 use crate::options::{self, Limits, MountKind, Network, Security, Ulimit};
 use crate::spec::{self, NamespaceSource, Namespaces, SpecOptions};
 use crate::state::files;
@@ -61,6 +61,7 @@ impl<'a> StepExecutor<'a> {
         launch.stdout = OutputMode::Fd(io.stdout);
         launch.stderr = OutputMode::Fd(io.stderr);
         launch.cgroup = self.engine.cgroup_setup(&spec);
+        note_group(&run_dir, &launch.cgroup)?;
         launch.mode = LaunchMode::Tied;
         if io.cancel.is_cancelled() {
             return Ok(StepExit { code: 137, signal: Some(9), oom_killed: false });
@@ -82,9 +83,9 @@ impl<'a> StepExecutor<'a> {
         drop(complaint);
         let exit = wait_or_cancel(&run_dir, io.cancel, || launched.wait())
             .map_err(|error| crate::error::runtime("wait for the step", error))?;
-        let deleted = runtime::delete(&run_dir);
+        let released = release(&run_dir);
         launched.finish();
-        deleted.map_err(|error| crate::error::runtime("clean up after the step", error))?;
+        released?;
         Ok(StepExit { code: exit.code, signal: exit.signal, oom_killed: exit.oom_killed })
     }
 
@@ -285,7 +286,7 @@ fn reap(steps: &Path) -> Result<()> {
         if let Some(_lock) = try_lock(&directory)? {
             // the control group of a step whose monitor was killed too
             let _ = runtime::kill_all(&directory);
-            let _ = runtime::delete(&directory);
+            let _ = release(&directory);
             clear(&directory)?;
         }
     }

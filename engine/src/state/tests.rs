@@ -90,7 +90,7 @@ fn what_a_killed_create_left_is_reaped_and_its_name_free() {
     drop(lock);
     state.claim_name("one", &other).unwrap();
     assert_eq!(state.reap(&seen).unwrap(), 1);
-    assert_eq!(*seen.0.borrow(), [dead.clone()]);
+    assert_eq!(*seen.0.borrow(), std::slice::from_ref(&dead));
     assert!(!state.directory(&dead).exists());
     assert_eq!(state.name_holder("one").unwrap().as_deref(), Some(other.as_str()));
 }
