@@ -231,7 +231,7 @@ fn image_row(image: &ImageSummary, name: Option<&str>, whole: bool) -> Value {
         "Tag": tag,
         "ID": if whole { format!("sha256:{}", image.id) } else { short(&image.id).to_owned() },
         "Id": image.id,
-        "Digest": image.digest.as_deref().unwrap_or(NONE),
+        "Digest": name.and_then(|name| image.digests.get(name)).or(image.digest.as_ref()).map_or(NONE, String::as_str),
         "Created": human::ago(time(image.created)),
         "CreatedSince": human::ago(time(image.created)),
         "CreatedAt": human::go_time(time(image.created)),
