@@ -4,9 +4,12 @@
 //! and with what exit status, is not decided here.
 
 use crate::parse::{Source, Span};
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use std::fmt;
 use std::sync::Arc;
+
+/// Bytes of a line before the place, or from it on, beyond which the line is cut.
+const LONG: usize = 1000;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,18 +108,24 @@ impl Diagnostic {
         // Only this one line is given to the renderer: it must not grow with the file.
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let line = text[line_start..line_end].trim_end_matches('\r');
-        let clip = |offset: usize| (offset - line_start).min(line.len());
+        // A very long line is drawn in part: its neighbourhood is what helps.
+        let from =
+            if start - line_start > LONG { floor_boundary(text, start - LONG / 4) } else { line_start };
+        let to = line_end.min(ceil_boundary(text, start + LONG)).max(from);
+        let line = text[from..to].trim_end_matches('\r');
+        let clip = |offset: usize| offset.clamp(from, from + line.len()) - from;
         let mut annotation = AnnotationKind::Primary.span(clip(start)..clip(end));
         if let Some(label) = &self.label {
             annotation = annotation.label(label.as_str());
         }
-        let snippet = Snippet::source(line)
-            .path(source.name())
-            .line_start(source.line(start))
-            .fold(false)
-            .annotation(annotation);
-        let mut group = title.element(snippet);
+        let number = source.line(start);
+        let snippet = Snippet::source(line).line_start(number).fold(false).annotation(annotation);
+        let mut group = if from == line_start {
+            title.element(snippet.path(source.name()))
+        } else {
+            let column = text[line_start..start].chars().count() + 1;
+            title.element(Origin::path(source.name()).line(number).char_column(column)).element(snippet)
+        };
         if let Some(hint) = &self.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
         }
@@ -179,7 +188,9 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .filter_map(|name| {
             let other: Vec<char> = name.to_lowercase().chars().take(64).collect();
-            let distance = edit_distance(&word, &other);
+            // The beginning of a name is as good as one wrong letter.
+            let begins = word.len() >= 3 && other.starts_with(&word) && other != word;
+            let distance = if begins { 1 } else { edit_distance(&word, &other) };
             (distance <= allowed && distance < other.len()).then_some((distance, name))
         })
         .min_by_key(|&(distance, _)| distance)
@@ -203,4 +214,37 @@ fn edit_distance(left: &[char], right: &[char]) -> usize {
         before = std::mem::replace(&mut last, current);
     }
     last[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name() {
+        let names = ["build", "final", "test-runner"];
+        assert_eq!(nearest("biuld", names), Some("build"));
+        assert_eq!(nearest("BUILD2", names), Some("build"));
+        assert_eq!(nearest("fnal", names), Some("final"));
+        assert_eq!(nearest("test", names), Some("test-runner"));
+        assert_eq!(nearest("alpine", names), None);
+        assert_eq!(nearest("x", ["y"]), None);
+        assert_eq!(nearest("", names), None);
+    }
+
+    #[test]
+    fn what_has_no_place_is_drawn_without_a_line() {
+        let source = Source::new("Containerfile", "FROM a\n");
+        let drawn = Diagnostic::error(Span::NOWHERE, "no stage `x`").with_hint("none").render(&source, false);
+        assert!(drawn.starts_with("error: no stage `x`") && drawn.contains("none"), "{drawn}");
+        assert!(!drawn.contains("FROM"), "{drawn}");
+    }
+
+    #[test]
+    fn places_outside_of_the_text_do_not_hurt() {
+        let source = Source::new("Containerfile", "é\n");
+        for span in [Span::new(1, 1), Span::new(0, 100), Span::new(50, 60), Span::new(3, 3)] {
+            assert!(!Diagnostic::error(span, "x").render(&source, false).is_empty());
+        }
+    }
 }

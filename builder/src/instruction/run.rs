@@ -247,7 +247,9 @@ impl Run {
             // Nothing but a here-document: its body is the script.
             [only] if only.span == text.span => {
                 if only.content.starts_with("#!") {
-                    return Script::File { name: only.name.clone(), content: only.content.clone() };
+                    // The marker becomes a file's name.
+                    let name = only.name.replace('/', "_");
+                    return Script::File { name, content: only.content.clone() };
                 }
                 Script::Shell(only.content.clone())
             }

@@ -122,14 +122,14 @@ fn descriptions(file: &Containerfile, findings: &mut Vec<Finding>) {
 
 fn from(file: &Containerfile, stage: &Stage, findings: &mut Vec<Finding>) {
     let words: Vec<&str> = stage.text.split_whitespace().collect();
-    if let (Some(name), [from, .., keyword, _]) = (&stage.name, words.as_slice()) {
-        if !(is_upper(from) && is_upper(keyword) || is_lower(from) && is_lower(keyword)) {
-            let message = format!("`{keyword}` is not in the same case as `{from}`");
-            let before = &file.source.text()[stage.span.start..name.span.start];
-            let start = stage.span.start + before.trim_end().len().saturating_sub(keyword.len());
-            let place = Span::new(start, start + keyword.len());
-            finding(findings, "FromAsCasing", stage.span, place, message, None);
-        }
+    if let (Some(name), [from, .., keyword, _]) = (&stage.name, words.as_slice())
+        && !(is_upper(from) && is_upper(keyword) || is_lower(from) && is_lower(keyword))
+    {
+        let message = format!("`{keyword}` is not in the same case as `{from}`");
+        let before = file.source.slice(Span::new(stage.span.start, name.span.start));
+        let start = stage.span.start + before.rfind(keyword).unwrap_or(0);
+        let place = Span::new(start, start + keyword.len());
+        finding(findings, "FromAsCasing", stage.span, place, message, None);
     }
     let Some(platform) = &stage.platform else { return };
     if matches!(platform.raw.as_str(), "$TARGETPLATFORM" | "${TARGETPLATFORM}") {

@@ -38,6 +38,13 @@ impl Lowering<'_> {
         for flag in &run.mounts {
             let lookup = |name: &str| state.lookup(name);
             let mount = flag.evaluate(&lookup).map_err(|diagnostic| self.fail(diagnostic))?;
+            // Labels of SELinux mean nothing where there is none; the others would be missed.
+            let label = |option: &str| matches!(option, "z") || option.starts_with("relabel=");
+            if let Some(extra) = mount.extra.iter().find(|extra| !label(&extra.node)) {
+                return Err(
+                    self.refuse(extra.span, format!("the mount option `{}` is not supported", extra.node))
+                );
+            }
             mounts.push(self.mount(state, mount, &mut inputs)?);
         }
         let network = match run.network.as_ref().map(|network| network.node) {

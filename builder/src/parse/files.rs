@@ -32,6 +32,14 @@ impl Context<'_, '_> {
                 self.refuse_remote(source);
             }
         }
+        for source in &sources {
+            if let CopySource::Heredoc(heredoc) = source
+                && (heredoc.name.contains('/') || matches!(heredoc.name.as_str(), "." | ".."))
+            {
+                let message = format!("`{}` cannot be the name of a file", heredoc.name);
+                self.diagnostics.push(Diagnostic::error(heredoc.span, message));
+            }
+        }
         if let Some(from) = flags.from.as_ref()
             && let Some(heredoc) = sources.iter().find_map(|source| match source {
                 CopySource::Heredoc(heredoc) => Some(heredoc),

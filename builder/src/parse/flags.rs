@@ -2,7 +2,7 @@
 
 use super::source::{Span, Spanned};
 use super::words::Args;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, nearest};
 use crate::expand::Word;
 
 /// One flag, quotes and escapes removed.
@@ -88,11 +88,13 @@ impl Flags {
     pub(super) fn finish(self, keyword: &str, errors: &mut Vec<Diagnostic>) {
         for flag in self.flags {
             let error =
-                Diagnostic::error(flag.name.span, format!("{keyword} has no flag `--{}`", flag.name.node))
-                    .with_nearest(&flag.name.node, self.known.iter().copied());
-            let error = match (&error.hint, self.known.is_empty()) {
-                (None, true) => error.with_hint("a word `--` before the arguments ends the flags"),
-                _ => error,
+                Diagnostic::error(flag.name.span, format!("{keyword} has no flag `--{}`", flag.name.node));
+            let error = match nearest(&flag.name.node, self.known.iter().copied()) {
+                Some(name) => error.with_hint(format!("did you mean `--{name}`?")),
+                None if self.known.is_empty() => {
+                    error.with_hint("a word `--` before the arguments ends the flags")
+                }
+                None => error,
             };
             errors.push(error);
         }

@@ -28,7 +28,10 @@ use std::sync::Arc;
 use words::Args;
 
 /// A file with more errors than this is no Containerfile; the rest is not looked at.
-const MAX_ERRORS: usize = 30;
+const MAX_ERRORS: usize = 20;
+
+/// Errors that one instruction may have: a line can be a megabyte long.
+const MAX_ERRORS_A_LINE: usize = 8;
 
 /// Keywords of all instructions.
 pub(crate) const KEYWORDS: [&str; 18] = [
@@ -135,6 +138,7 @@ fn add_line(
     let mut context = Context { lexer, escape, diagnostics };
     if keyword.text().eq_ignore_ascii_case("FROM") {
         let head = context.from(&rest, place);
+        diagnostics.truncate(errors_before + MAX_ERRORS_A_LINE);
         // A stage with a bad FROM line still holds what follows, which has errors of its own to show.
         let (base, platform, name) = head.unwrap_or_else(|| (rest.as_word(), None, None));
         let text = line.text().to_owned();
@@ -144,6 +148,7 @@ fn add_line(
         return;
     }
     let statement = context.statement(&line);
+    diagnostics.truncate(errors_before + MAX_ERRORS_A_LINE);
     match (file.stages.last_mut(), statement) {
         (Some(stage), Some(statement)) => stage.instructions.push(statement),
         (None, Some(Statement { node: Instruction::Arg(arg), span, .. })) => {

@@ -1,5 +1,6 @@
 //! RUN and its flags.
 
+use super::MAX_ERRORS_A_LINE;
 use super::files::{has_variable, no_variables_in_from};
 use super::flags::Flags;
 use super::source::{Span, Spanned};
@@ -57,6 +58,9 @@ impl Context<'_, '_> {
         let errors_before = self.diagnostics.len();
         let mut flag = MountFlag { span: value.span, fields: Vec::new() };
         for (text, offset) in comma_separated(&value.raw) {
+            if self.diagnostics.len() >= errors_before + MAX_ERRORS_A_LINE {
+                break;
+            }
             // Where quotes or escapes were removed, a place inside of the word cannot be told.
             let place = |from: usize, length: usize| {
                 let exact = value.span.len() == value.raw.len();

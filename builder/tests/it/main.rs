@@ -1,7 +1,12 @@
-//! Whole builds in a temporary store, with a small executor of their own: mounts, then chroot.
+//! Tests of the builder through its public interface. Whole builds run in a temporary store, with a small executor of
+//! their own: mounts, then chroot.
 #![allow(clippy::unwrap_used)]
 
 mod builds;
 mod cache;
 mod copies;
+mod corpus;
 mod harness;
+mod peers;
+mod properties;
+mod tree;

@@ -216,7 +216,17 @@ mod first {
         Ok(file.instructions.iter().map(line).collect())
     }
 
-    const KNOWN: [(&str, &str); 0] = [];
+    const KNOWN: [(&str, &str); 9] = [
+        ("cmd-bare", "refuses an empty ENTRYPOINT"),
+        ("continuation-double-escape", "two escape characters continue a line"),
+        ("directive-shebang", "knows no `#!` line"),
+        ("entrypoint-cmd", "refuses `ENTRYPOINT []`"),
+        ("from-same-name-twice", "refuses a repeated stage name"),
+        ("heredoc-run-fd", "knows no file descriptor before `<<`"),
+        ("heredoc-run-text", "knows here-documents only as the first word of RUN"),
+        ("run-flags-end", "knows no `--`"),
+        ("run-mount-quoted", "knows no quotes in flags"),
+    ];
 
     #[test]
     fn parse_dockerfile_reads_the_same() {
@@ -309,7 +319,52 @@ mod second {
         Ok(file.instructions.iter().map(line).collect())
     }
 
-    const KNOWN: [(&str, &str); 0] = [];
+    const KNOWN: [(&str, &str); 44] = [
+        ("arg-many", "takes one ARG a line"),
+        ("bom", "knows no byte order mark"),
+        ("bom-directive", "knows no byte order mark"),
+        ("cmd-bare", "refuses an empty CMD"),
+        ("continuation-blank-line", "an empty line ends the instruction"),
+        ("continuation-double-escape", "two escape characters continue a line"),
+        ("continuation-escape-alone", "wants a keyword first"),
+        ("continuation-in-keyword", "wants keywords in one piece"),
+        ("continuation-in-word", "a continued line ends a word"),
+        ("copy-flags", "takes a flag without a value, and what follows it, for paths"),
+        ("copy-json", "knows no JSON form of COPY"),
+        ("copy-variables", "wants quotes around whole words"),
+        ("directive-escape", "knows no directives"),
+        ("directive-shebang", "knows no directives"),
+        ("env-equals-in-value", "knows no quoted names"),
+        ("env-pairs", "knows no escaped blank and no single quotes"),
+        ("env-quotes-inside", "wants quotes around whole values"),
+        ("expand-operators", "expands nothing here"),
+        ("expand-required", "takes one ARG a line"),
+        ("from-global-arg", "takes one ARG a line"),
+        ("heredoc-add", "knows no here-documents"),
+        ("heredoc-copy", "knows no here-documents"),
+        ("heredoc-copy-quoted", "knows no here-documents"),
+        ("heredoc-copy-several", "knows no here-documents"),
+        ("heredoc-empty", "knows no here-documents"),
+        ("heredoc-keeps-comments", "knows no here-documents"),
+        ("heredoc-no-newline-at-end", "knows no here-documents"),
+        ("heredoc-onbuild", "knows no here-documents"),
+        ("heredoc-run", "knows no here-documents"),
+        ("heredoc-run-fd", "knows no here-documents"),
+        ("heredoc-run-flags", "knows no here-documents"),
+        ("heredoc-run-shebang", "knows no here-documents"),
+        ("heredoc-run-text", "knows no here-documents"),
+        ("label-pairs", "knows no old form of LABEL"),
+        ("run-flags", "leaves flags in the text"),
+        ("run-flags-end", "leaves flags in the text"),
+        ("run-json-fallback", "JSON that goes on is an error"),
+        ("run-mount-bind", "leaves flags in the text"),
+        ("run-mount-cache", "leaves flags in the text"),
+        ("run-mount-quoted", "leaves flags in the text"),
+        ("run-mount-secret", "leaves flags in the text"),
+        ("run-mount-ssh", "leaves flags in the text"),
+        ("run-mount-tmpfs", "leaves flags in the text"),
+        ("run-mount-variable", "leaves flags in the text"),
+    ];
 
     #[test]
     fn dockerfile_parser_reads_the_same() {

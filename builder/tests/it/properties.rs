@@ -99,7 +99,10 @@ fn check_file(text: &str) {
     match plan(&parsed.file, &PlanOptions::default()) {
         Ok(plan) => assert!(plan.stages[plan.target].needed),
         Err(errors) => {
-            errors.iter().filter(|error| error.span != Span::NOWHERE).for_each(|error| check_span(error.span, text));
+            errors
+                .iter()
+                .filter(|error| error.span != Span::NOWHERE)
+                .for_each(|error| check_span(error.span, text));
         }
     }
 }
@@ -107,11 +110,65 @@ fn check_file(text: &str) {
 /// Pieces that files are made of, so that random ones come near to valid ones.
 fn fragment() -> impl Strategy<Value = String> {
     let pieces = [
-        "FROM a", "FROM --platform=x a AS b", "RUN ", "COPY ", "ADD ", "ENV ", "LABEL ", "ARG ", "ONBUILD ",
-        "HEALTHCHECK ", "CMD ", "SHELL ", "VOLUME ", "EXPOSE ", "WORKDIR ", "USER ", "\n", "\r\n", " ", "\t", "\\\n",
-        "\\", "`", "`\n", "#", "# escape=`\n", "# check=skip=all\n", "\u{feff}", "<<EOF", "<<-\"E F\"", "3<<X", "EOF\n",
-        "X\n", "--from=0", "--mount=type=cache,target=/x", "--mount=\"", "--", "--link", "=", "\"", "'", "[", "]", ",",
-        "[\"a\", \"b\"]", "$", "${", "}", "${A:-", "${A/b/", "${A##", "${A%", ":", "?", "+", "A", "b", "é", "\u{0}",
+        "FROM a",
+        "FROM --platform=x a AS b",
+        "RUN ",
+        "COPY ",
+        "ADD ",
+        "ENV ",
+        "LABEL ",
+        "ARG ",
+        "ONBUILD ",
+        "HEALTHCHECK ",
+        "CMD ",
+        "SHELL ",
+        "VOLUME ",
+        "EXPOSE ",
+        "WORKDIR ",
+        "USER ",
+        "\n",
+        "\r\n",
+        " ",
+        "\t",
+        "\\\n",
+        "\\",
+        "`",
+        "`\n",
+        "#",
+        "# escape=`\n",
+        "# check=skip=all\n",
+        "\u{feff}",
+        "<<EOF",
+        "<<-\"E F\"",
+        "3<<X",
+        "EOF\n",
+        "X\n",
+        "--from=0",
+        "--mount=type=cache,target=/x",
+        "--mount=\"",
+        "--",
+        "--link",
+        "=",
+        "\"",
+        "'",
+        "[",
+        "]",
+        ",",
+        "[\"a\", \"b\"]",
+        "$",
+        "${",
+        "}",
+        "${A:-",
+        "${A/b/",
+        "${A##",
+        "${A%",
+        ":",
+        "?",
+        "+",
+        "A",
+        "b",
+        "é",
+        "\u{0}",
     ];
     prop_oneof![
         8 => prop::sample::select(pieces.to_vec()).prop_map(str::to_owned),
@@ -199,8 +256,8 @@ fn large_input_takes_linear_time() {
         format!("FROM a\nCOPY [{}] x\n", "\"a\",".repeat(100_000)),
         format!("FROM a\nRUN {}\n", "[".repeat(1 << 20)),
     ];
-    let started = std::time::Instant::now();
     for input in inputs {
+        let started = std::time::Instant::now();
         let parsed = parse("Containerfile", &input);
         for diagnostic in &parsed.diagnostics {
             let _ = diagnostic.render(&parsed.file.source, false);
@@ -208,6 +265,7 @@ fn large_input_takes_linear_time() {
         if let Ok(file) = parsed.into_result() {
             let _ = plan(&file, &PlanOptions::default());
         }
+        let start: String = input.chars().take(40).collect();
+        assert!(started.elapsed().as_secs() < 10, "{:?} for {start:?}..", started.elapsed());
     }
-    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }

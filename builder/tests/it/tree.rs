@@ -2,7 +2,8 @@
 
 use builder::expand::Word;
 use builder::instruction::{
-    Command, Containerfile, Copy, CopySource, Healthcheck, Heredoc, Instruction, Run, Script, Stage, Statement,
+    Command, Containerfile, Copy, CopySource, Healthcheck, Heredoc, Instruction, Run, Script, Stage,
+    Statement,
 };
 use std::fmt::Write;
 
