@@ -22,8 +22,19 @@ pub(crate) fn measure(lab: &Lab) {
         runtime::delete(&run_dir).unwrap();
         [started, waited, begin.elapsed()].map(|time| time.as_micros())
     };
+    let mut bare: Vec<u128> = (0..100)
+        .map(|_| {
+            let begin = Instant::now();
+            std::process::Command::new(lab.root().join("bin/busybox")).arg("true").status().unwrap();
+            begin.elapsed().as_micros()
+        })
+        .collect();
+    bare.sort_unstable();
+    println!("for comparison, posix_spawn and exit: min {} median {}", bare[0], bare[50]);
     for cgroup in [false, true] {
+        let before = cpu();
         let mut all: Vec<[u128; 3]> = (0..100).map(|_| once(cgroup)).collect();
+        println!("CPU microseconds each: {}", (cpu() - before) / 100_000);
         all.sort_by_key(|times| times[1]);
         println!(
             "cgroup {cgroup}: launch, +exit, +delete in microseconds: min {:?} median {:?}",
@@ -55,4 +66,12 @@ pub(crate) fn measure(lab: &Lab) {
     runtime::kill(&run_dir, 9).unwrap();
     launched.wait().unwrap();
     launched.finish();
+}
+
+/// CPU time in nanoseconds of this process's own group, if the run was put in one (times on a busy machine say little).
+fn cpu() -> u64 {
+    std::fs::read_to_string("/sys/fs/cgroup/cpuacct/davit-speed/cpuacct.usage")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
 }
