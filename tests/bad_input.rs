@@ -11,7 +11,11 @@ fn containerfile_errors_show_the_place() {
     for (text, line, hint) in [
         ("FROM busybox\nRUNN true\n", "RUNN true", "RUN"),
         ("FROM busybox\nCOPY --chwon=1 a b\n", "COPY --chwon=1 a b", "--chown"),
-        ("FROM busybox AS builder\nFROM busybox\nCOPY --from=buidler /a /b\n", "COPY --from=buidler /a /b", "builder"),
+        (
+            "FROM busybox AS builder\nFROM busybox\nCOPY --from=buidler /a /b\n",
+            "COPY --from=buidler /a /b",
+            "builder",
+        ),
         ("FROM busybox\nRUN <<EOF\nno end\n", "RUN <<EOF", "EOF"),
         ("RUN true\n", "RUN true", "FROM"),
         ("FROM busybox\nENV\n", "ENV", ""),
@@ -105,7 +109,11 @@ fn corrupted_blobs_are_refused() {
     let registry = Registry::start(Access::Plain);
     let name = format!("{}/app:1", registry.host);
     davit.run(["push", "-q", "--tls-verify=false", "busybox", &name]).ok();
-    let list = tool("find", [registry.dir.path().join("data").to_str().unwrap(), "-name", "data", "-type", "f", "-size", "+100k"]).ok();
+    let list = tool(
+        "find",
+        [registry.dir.path().join("data").to_str().unwrap(), "-name", "data", "-type", "f", "-size", "+100k"],
+    )
+    .ok();
     let blob = list.lines().next().unwrap();
     let whole = std::fs::read(blob).unwrap();
     let mut wrong = whole.clone();

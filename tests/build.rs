@@ -23,7 +23,13 @@ fn a_debian_image_in_several_stages_and_apt() {
          FROM debian\nCOPY --from=tools /usr/bin/hello /usr/local/bin/greet\nRUN greet > /greeting\nCMD [\"greet\", \"-g\", \"hi there\"]\n",
     )
     .unwrap();
-    let mut args = vec!["build".to_owned(), "--progress=plain".into(), "-t".into(), "app".into(), "--network=host".into()];
+    let mut args = vec![
+        "build".to_owned(),
+        "--progress=plain".into(),
+        "-t".into(),
+        "app".into(),
+        "--network=host".into(),
+    ];
     for path in ["/etc/apt", "/usr/share/keyrings", "/etc/ssl/certs"] {
         if std::path::Path::new(path).exists() {
             args.extend(["-v".into(), format!("{path}:{path}:ro")]);
@@ -34,13 +40,30 @@ fn a_debian_image_in_several_stages_and_apt() {
     first.ok();
     assert_eq!(davit.run(["run", "--rm", "app"]).ok(), "hi there");
     assert_eq!(davit.run(["run", "--rm", "app", "cat", "/greeting"]).ok(), "Hello, world!");
-    assert_eq!(davit.run(["run", "--rm", "app", "sh", "-c", "ls /usr/bin/hello 2>&1 || true; cat /etc/resolv.conf | wc -l"]).code, 0);
+    assert_eq!(
+        davit
+            .run([
+                "run",
+                "--rm",
+                "app",
+                "sh",
+                "-c",
+                "ls /usr/bin/hello 2>&1 || true; cat /etc/resolv.conf | wc -l"
+            ])
+            .code,
+        0
+    );
     let again = davit.run(&args);
     again.ok();
     assert!(!again.stderr.contains("Hello, world!"), "nothing runs again: {}", again.stderr);
     assert_eq!(
         davit.run(["images", "-q", "--no-trunc", "app"]).ok(),
-        again.stdout.lines().last().map(|id| if id.starts_with("sha256:") { id.to_owned() } else { format!("sha256:{id}") }).unwrap()
+        again
+            .stdout
+            .lines()
+            .last()
+            .map(|id| if id.starts_with("sha256:") { id.to_owned() } else { format!("sha256:{id}") })
+            .unwrap()
     );
 }
 
@@ -56,7 +79,10 @@ fn run_forms_environment_and_users() {
             &[],
         )
         .ok();
-    assert_eq!(davit.sh("t", "cat /shell /exec /here /quoted /tmp/user /cwd /n"), "hello world\nexec\none\ntwo\n$GREETING\n1000\n50\n/work/sub\nworld-yz");
+    assert_eq!(
+        davit.sh("t", "cat /shell /exec /here /quoted /tmp/user /cwd /n"),
+        "hello world\nexec\none\ntwo\n$GREETING\n1000\n50\n/work/sub\nworld-yz"
+    );
     assert_eq!(davit.sh("t", "pwd; echo $GREETING"), "/work/sub\nhello world");
     let dir = context("FROM busybox\nARG V=default\nRUN echo $V > /v\n", &[]);
     davit.run(["build", "-q", "-t", "u", "--build-arg", "V=given", dir.path().to_str().unwrap()]).ok();
@@ -92,9 +118,26 @@ fn copy_takes_files_directories_globs_and_stages() {
         "FROM busybox AS one\nRUN mkdir /out && echo made > /out/m && ln -s m /out/l\n\
          FROM busybox\nCOPY a.txt /t/\nCOPY d /t/d/\nCOPY *.md /t/md/\nCOPY a.txt /t/renamed\nCOPY --from=one /out /t/out\nCOPY --chown=ann:staff --chmod=600 a.txt /t/owned\n\
          COPY --chown=7 a.txt /t/seven\nWORKDIR /t/w\nCOPY a.txt .\nADD in.tar /t/unpacked\nADD a.txt /t/added\nCOPY <<EOF /t/here\ntext $HOME\nEOF\n",
-        &[("a.txt", "A"), ("d/x", "X"), ("d/e/y", "Y"), ("r.md", "R"), ("s.md", "S"), ("skip/secret", "no"), (".dockerignore", "skip\n*.log\n!keep.log\n")],
+        &[
+            ("a.txt", "A"),
+            ("d/x", "X"),
+            ("d/e/y", "Y"),
+            ("r.md", "R"),
+            ("s.md", "S"),
+            ("skip/secret", "no"),
+            (".dockerignore", "skip\n*.log\n!keep.log\n"),
+        ],
     );
-    let tar = crate::support::tool("sh", ["-c", &format!("cd {} && mkdir z && echo zed > z/zed && chmod 640 z/zed && tar --numeric-owner --owner=3 --group=4 -cf in.tar z", dir.path().display())]);
+    let tar = crate::support::tool(
+        "sh",
+        [
+            "-c",
+            &format!(
+                "cd {} && mkdir z && echo zed > z/zed && chmod 640 z/zed && tar --numeric-owner --owner=3 --group=4 -cf in.tar z",
+                dir.path().display()
+            ),
+        ],
+    );
     tar.ok();
     davit.run(["build", "--progress=plain", "-t", "c", dir.path().to_str().unwrap()]).ok();
     let tree = tree(&davit, "c", "/t");
@@ -115,14 +158,20 @@ fn copy_takes_files_directories_globs_and_stages() {
     ] {
         assert!(tree.lines().any(|found| found.trim_end() == line), "{line} is missing in\n{tree}");
     }
-    let ignored = context("FROM busybox\nCOPY skip /skip\n", &[("skip/secret", "no"), (".dockerignore", "skip\n")]);
-    assert_ne!(davit.run(["build", ignored.path().to_str().unwrap()]).code, 0, "what is ignored cannot be copied");
+    let ignored =
+        context("FROM busybox\nCOPY skip /skip\n", &[("skip/secret", "no"), (".dockerignore", "skip\n")]);
+    assert_ne!(
+        davit.run(["build", ignored.path().to_str().unwrap()]).code,
+        0,
+        "what is ignored cannot be copied"
+    );
 }
 
 #[test]
 fn the_second_build_runs_nothing_and_a_change_runs_what_depends_on_it() {
     let davit = Davit::with_busybox();
-    let dir = context("FROM busybox\nRUN date +%N > /first\nCOPY f /f\nRUN date +%N > /second\n", &[("f", "1")]);
+    let dir =
+        context("FROM busybox\nRUN date +%N > /first\nCOPY f /f\nRUN date +%N > /second\n", &[("f", "1")]);
     let build = || davit.run(["build", "-q", "-t", "x", dir.path().to_str().unwrap()]).ok();
     let times = || davit.sh("x", "cat /first /second");
     let (id, before) = (build(), times());
@@ -156,13 +205,33 @@ fn targets_tags_and_ids() {
     let dir = context("FROM busybox AS first\nRUN echo 1 > /n\nFROM first AS second\nRUN echo 2 > /n\n", &[]);
     let path = dir.path().to_str().unwrap();
     let iid = dir.path().join("iid");
-    let id = davit.run(["build", "-q", "--target", "first", "-t", "n:1", "-t", "n:one", "--iidfile", iid.to_str().unwrap(), path]).ok();
+    let id = davit
+        .run([
+            "build",
+            "-q",
+            "--target",
+            "first",
+            "-t",
+            "n:1",
+            "-t",
+            "n:one",
+            "--iidfile",
+            iid.to_str().unwrap(),
+            path,
+        ])
+        .ok();
     assert_eq!(davit.sh("n:one", "cat /n"), "1");
-    assert_eq!(std::fs::read_to_string(iid).unwrap().trim_start_matches("sha256:"), id.trim_start_matches("sha256:"));
+    assert_eq!(
+        std::fs::read_to_string(iid).unwrap().trim_start_matches("sha256:"),
+        id.trim_start_matches("sha256:")
+    );
     std::fs::write(dir.path().join("Other"), "FROM n:1\nRUN echo other > /n\n").unwrap();
     davit.run(["build", "-q", "-f", dir.path().join("Other").to_str().unwrap(), "-t", "o", path]).ok();
     assert_eq!(davit.sh("o", "cat /n"), "other");
-    let done = davit.run_with_input(["build", "-q", "-t", "stdin", "-f", "-", path], b"FROM busybox\nRUN echo piped > /n\n");
+    let done = davit.run_with_input(
+        ["build", "-q", "-t", "stdin", "-f", "-", path],
+        b"FROM busybox\nRUN echo piped > /n\n",
+    );
     done.ok();
     assert_eq!(davit.sh("stdin", "cat /n"), "piped");
 }
@@ -207,7 +276,16 @@ fn volumes_and_networks_of_steps() {
     std::fs::write(dir.path().join("f"), "from the host\n").unwrap();
     let files = context("FROM busybox\nRUN cat /host/f > /copied; ls /sys/class/net > /net\n", &[]);
     davit
-        .run(["build", "-q", "--network=none", "-v", &format!("{}:/host:ro", dir.path().display()), "-t", "v", files.path().to_str().unwrap()])
+        .run([
+            "build",
+            "-q",
+            "--network=none",
+            "-v",
+            &format!("{}:/host:ro", dir.path().display()),
+            "-t",
+            "v",
+            files.path().to_str().unwrap(),
+        ])
         .ok();
     assert_eq!(davit.sh("v", "cat /copied /net; ls /host | wc -l"), "from the host\nlo\n0");
 }
@@ -215,7 +293,18 @@ fn volumes_and_networks_of_steps() {
 #[test]
 fn import_makes_an_image_of_a_tar() {
     let davit = Davit::new();
-    let id = davit.run(["import", "-q", "-c", "ENV A=b", "-c", "ENTRYPOINT [\"echo\"]", busybox_tar().to_str().unwrap(), "imported:1"]).ok();
+    let id = davit
+        .run([
+            "import",
+            "-q",
+            "-c",
+            "ENV A=b",
+            "-c",
+            "ENTRYPOINT [\"echo\"]",
+            busybox_tar().to_str().unwrap(),
+            "imported:1",
+        ])
+        .ok();
     assert!(id.trim_start_matches("sha256:").len() == 64, "{id}");
     assert_eq!(davit.run(["run", "--rm", "imported:1", "hi"]).ok(), "hi");
     let bytes = std::fs::read(busybox_tar()).unwrap();

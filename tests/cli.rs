@@ -6,11 +6,46 @@ use crate::support::{Davit, scratch};
 fn every_command_has_help() {
     let davit = Davit::new();
     let top = davit.run(["--help"]).ok();
-    for command in ["attach", "build", "create", "exec", "history", "images", "import", "info", "inspect", "kill", "load", "login",
-        "logout", "logs", "pause", "ps", "pull", "push", "rename", "restart", "rm", "rmi", "run", "save", "start", "stop", "tag",
-        "unpause", "untag", "version", "wait", "container", "image", "system"]
-    {
-        assert!(top.lines().any(|line| line.trim_start().starts_with(command)), "{command} is missing in --help");
+    for command in [
+        "attach",
+        "build",
+        "create",
+        "exec",
+        "history",
+        "images",
+        "import",
+        "info",
+        "inspect",
+        "kill",
+        "load",
+        "login",
+        "logout",
+        "logs",
+        "pause",
+        "ps",
+        "pull",
+        "push",
+        "rename",
+        "restart",
+        "rm",
+        "rmi",
+        "run",
+        "save",
+        "start",
+        "stop",
+        "tag",
+        "unpause",
+        "untag",
+        "version",
+        "wait",
+        "container",
+        "image",
+        "system",
+    ] {
+        assert!(
+            top.lines().any(|line| line.trim_start().starts_with(command)),
+            "{command} is missing in --help"
+        );
         let help = davit.run([command, "--help"]).ok();
         assert!(help.contains("Usage: davit"), "{command}: {help}");
     }
@@ -57,9 +92,13 @@ fn what_is_not_built_is_refused_by_name() {
 fn lists_take_filters_and_formats() {
     let davit = Davit::with_busybox();
     davit.build("labelled", "FROM busybox\nLABEL team=red\n", &[]).ok();
-    assert_eq!(davit.run(["images", "--filter", "label=team=red", "--format", "{{.Repository}}"]).ok(), "localhost/labelled");
+    assert_eq!(
+        davit.run(["images", "--filter", "label=team=red", "--format", "{{.Repository}}"]).ok(),
+        "localhost/labelled"
+    );
     assert_eq!(davit.run(["images", "--filter", "reference=*lab*", "-q"]).ok().lines().count(), 1);
-    let json: serde_json::Value = serde_json::from_str(&davit.run(["images", "--format", "json"]).ok()).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&davit.run(["images", "--format", "json"]).ok()).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 2);
     let table = davit.run(["images"]).ok();
     assert!(table.starts_with("REPOSITORY") && table.lines().next().unwrap().ends_with("SIZE"), "{table}");

@@ -47,7 +47,13 @@ fn killed_builds_leave_a_store_that_the_next_build_uses() {
 #[test]
 fn killed_pulls_go_on() {
     let davit = Davit::with_busybox();
-    davit.build("big", "FROM busybox\nRUN head -c 20000000 /dev/urandom > /a\nRUN head -c 20000000 /dev/urandom > /b\n", &[]).ok();
+    davit
+        .build(
+            "big",
+            "FROM busybox\nRUN head -c 20000000 /dev/urandom > /a\nRUN head -c 20000000 /dev/urandom > /b\n",
+            &[],
+        )
+        .ok();
     let registry = Registry::start(Access::Plain);
     let name = format!("{}/big", registry.host);
     davit.run(["push", "-q", "--tls-verify=false", "big", &name]).ok();

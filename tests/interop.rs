@@ -10,7 +10,11 @@ struct Podman(tempfile::TempDir);
 impl Podman {
     fn new() -> Self {
         let dir = scratch();
-        std::fs::write(dir.path().join("policy.json"), "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}").unwrap();
+        std::fs::write(
+            dir.path().join("policy.json"),
+            "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}",
+        )
+        .unwrap();
         Self(dir)
     }
 
@@ -46,10 +50,23 @@ fn podman_and_skopeo_take_what_davit_pushed() {
     let inspected = tool("skopeo", ["inspect", "--tls-verify=false", &format!("docker://{name}")]).ok();
     assert!(inspected.contains("\"who\": \"davit\""), "{inspected}");
     let dir = scratch();
-    tool("skopeo", ["copy", "-q", "--insecure-policy", "--src-tls-verify=false", &format!("docker://{name}"), &format!("oci:{}:app", dir.path().join("oci").display())]).ok();
+    tool(
+        "skopeo",
+        [
+            "copy",
+            "-q",
+            "--insecure-policy",
+            "--src-tls-verify=false",
+            &format!("docker://{name}"),
+            &format!("oci:{}:app", dir.path().join("oci").display()),
+        ],
+    )
+    .ok();
     let podman = Podman::new();
     let policy = podman.0.path().join("policy.json");
-    podman.run(&["pull", "-q", "--tls-verify=false", "--signature-policy", policy.to_str().unwrap(), &name]).ok();
+    podman
+        .run(&["pull", "-q", "--tls-verify=false", "--signature-policy", policy.to_str().unwrap(), &name])
+        .ok();
     assert_eq!(podman.run(&["run", "--rm", "--network=none", &name]).ok(), "built by davit");
 }
 
@@ -61,8 +78,20 @@ fn podman_loads_what_davit_saved() {
     for format in ["docker-archive", "oci-archive"] {
         let path = podman.0.path().join(format);
         davit.run(["save", "-q", "--format", format, "-o", path.to_str().unwrap(), "busybox"]).ok();
-        podman.run(&["load", "-q", "--signature-policy", policy.to_str().unwrap(), "-i", path.to_str().unwrap()]).ok();
-        assert_eq!(podman.run(&["run", "--rm", "--network=none", "localhost/busybox", "echo", "ok"]).ok(), "ok");
+        podman
+            .run(&[
+                "load",
+                "-q",
+                "--signature-policy",
+                policy.to_str().unwrap(),
+                "-i",
+                path.to_str().unwrap(),
+            ])
+            .ok();
+        assert_eq!(
+            podman.run(&["run", "--rm", "--network=none", "localhost/busybox", "echo", "ok"]).ok(),
+            "ok"
+        );
     }
 }
 
@@ -73,12 +102,36 @@ fn davit_takes_what_podman_pushed_and_saved() {
     let policy = policy.to_str().unwrap();
     let registry = Registry::start(Access::Plain);
     podman.run(&["import", "--signature-policy", policy, busybox_tar().to_str().unwrap(), "base"]).ok();
-    let dir = crate::support::context("FROM localhost/base\nRUN rm /etc/group; echo podman > /made\nCMD [\"cat\", \"/made\"]\n", &[]);
-    let built = podman.run(&["build", "-q", "--isolation=chroot", "--signature-policy", policy, "-t", "made", dir.path().to_str().unwrap()]);
+    let dir = crate::support::context(
+        "FROM localhost/base\nRUN rm /etc/group; echo podman > /made\nCMD [\"cat\", \"/made\"]\n",
+        &[],
+    );
+    let built = podman.run(&[
+        "build",
+        "-q",
+        "--isolation=chroot",
+        "--signature-policy",
+        policy,
+        "-t",
+        "made",
+        dir.path().to_str().unwrap(),
+    ]);
     built.ok();
     for (tag, format) in [("oci", "oci"), ("docker", "v2s2")] {
         let name = format!("{}/made:{tag}", registry.host);
-        podman.run(&["push", "-q", "--tls-verify=false", "--signature-policy", policy, "--format", format, "made", &name]).ok();
+        podman
+            .run(&[
+                "push",
+                "-q",
+                "--tls-verify=false",
+                "--signature-policy",
+                policy,
+                "--format",
+                format,
+                "made",
+                &name,
+            ])
+            .ok();
         let davit = Davit::new();
         davit.run(["pull", "-q", "--tls-verify=false", &name]).ok();
         assert_eq!(davit.run(["run", "--rm", &name]).ok(), "podman");
@@ -99,8 +152,20 @@ fn zstd_layers_from_skopeo() {
     let archive = dir.path().join("a.tar");
     davit.run(["save", "-q", "--format=oci-archive", "-o", archive.to_str().unwrap(), "busybox"]).ok();
     let name = format!("{}/z:1", registry.host);
-    tool("skopeo", ["copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "--dest-compress-format=zstd", "--dest-compress",
-        &format!("oci-archive:{}", archive.display()), &format!("docker://{name}")]).ok();
+    tool(
+        "skopeo",
+        [
+            "copy",
+            "-q",
+            "--insecure-policy",
+            "--dest-tls-verify=false",
+            "--dest-compress-format=zstd",
+            "--dest-compress",
+            &format!("oci-archive:{}", archive.display()),
+            &format!("docker://{name}"),
+        ],
+    )
+    .ok();
     let other = Davit::new();
     other.run(["pull", "-q", "--tls-verify=false", &name]).ok();
     assert_eq!(other.sh(&name, "echo zstd"), "zstd");

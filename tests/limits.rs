@@ -6,13 +6,23 @@ use crate::support::Davit;
 
 fn controller(name: &str) -> bool {
     Path::new("/sys/fs/cgroup").join(name).is_dir()
-        || std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|list| list.split_whitespace().any(|word| word == name))
+        || std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+            .is_ok_and(|list| list.split_whitespace().any(|word| word == name))
 }
 
 #[test]
 fn memory() {
     let davit = Davit::with_busybox();
-    let done = davit.run(["run", "--name", "m", "--memory=32m", "busybox", "sh", "-c", "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}"]);
+    let done = davit.run([
+        "run",
+        "--name",
+        "m",
+        "--memory=32m",
+        "busybox",
+        "sh",
+        "-c",
+        "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}",
+    ]);
     if controller("memory") {
         assert_eq!(done.code, 137, "{done:#?}");
         assert_eq!(davit.inspect("m", "{{.State.OOMKilled}}"), "true");
@@ -27,7 +37,10 @@ fn processes() {
     let script = "i=0; while [ $i -lt 30 ]; do sleep 5 & i=$((i+1)); done 2>&1 | grep -c . ; wait";
     let done = davit.run(["run", "--rm", "--pids-limit=10", "busybox", "sh", "-c", script]);
     if controller("pids") {
-        assert!(done.stdout.contains("fork") || done.stderr.contains("fork") || done.code != 0, "30 processes under a limit of 10: {done:#?}");
+        assert!(
+            done.stdout.contains("fork") || done.stderr.contains("fork") || done.code != 0,
+            "30 processes under a limit of 10: {done:#?}"
+        );
     } else {
         done.fails(125, "pids");
     }

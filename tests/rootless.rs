@@ -84,7 +84,10 @@ fn build_share_and_run() {
     davit.run(&["import", "-q", "busybox.tar", "busybox"]).ok();
     davit.run(&["build", "--progress=plain", "-t", "app", "ctx"]).ok();
     assert_eq!(davit.run(&["run", "--rm", "app"]).ok(), "0\nfile");
-    assert_eq!(davit.run(&["run", "--rm", "app", "stat", "-c", "%u:%g", "/owned", "/f"]).ok(), "1000:50\n1000:1000");
+    assert_eq!(
+        davit.run(&["run", "--rm", "app", "stat", "-c", "%u:%g", "/owned", "/f"]).ok(),
+        "1000:50\n1000:1000"
+    );
     assert_ne!(davit.run(&["run", "--rm", "app", "ls", "/etc/group"]).code, 0);
     let registry = Registry::start(Access::Plain);
     let name = format!("{}/app", registry.host);

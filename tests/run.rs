@@ -36,13 +36,26 @@ fn options_reach_the_process() {
     assert_eq!(run(&["-u", "1234:56", "busybox", "sh", "-c", "id -u; id -g"]), "1234\n56");
     assert_eq!(run(&["--hostname", "somewhere", "busybox", "hostname"]), "somewhere");
     assert_eq!(run(&["--entrypoint", "echo", "busybox", "a", "b"]), "a b");
-    assert_eq!(run(&["--read-only", "busybox", "sh", "-c", "touch /x 2>&1; touch /tmp/x && echo tmp"]), "touch: /x: Read-only file system\ntmp");
+    assert_eq!(
+        run(&["--read-only", "busybox", "sh", "-c", "touch /x 2>&1; touch /tmp/x && echo tmp"]),
+        "touch: /x: Read-only file system\ntmp"
+    );
     assert_eq!(run(&["--tmpfs", "/mnt:size=1m", "busybox", "sh", "-c", "stat -f -c %T /mnt"]), "tmpfs");
-    assert_eq!(run(&["busybox", "sh", "-c", "echo $PATH $HOME; umask"]), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /root\n0022");
-    assert_eq!(run(&["busybox", "sh", "-c", "ls /proc/self/fd | wc -l"]).parse::<u32>().unwrap(), 4, "no descriptor leaks in");
+    assert_eq!(
+        run(&["busybox", "sh", "-c", "echo $PATH $HOME; umask"]),
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /root\n0022"
+    );
+    assert_eq!(
+        run(&["busybox", "sh", "-c", "ls /proc/self/fd | wc -l"]).parse::<u32>().unwrap(),
+        4,
+        "no descriptor leaks in"
+    );
     assert_eq!(run(&["busybox", "sh", "-c", "ls /sys/class/net"]), "lo");
     let host = std::fs::read_link("/proc/self/ns/net").unwrap();
-    assert_eq!(davit.run(["run", "--rm", "--network=host", "busybox", "readlink", "/proc/self/ns/net"]).ok(), host.to_str().unwrap());
+    assert_eq!(
+        davit.run(["run", "--rm", "--network=host", "busybox", "readlink", "/proc/self/ns/net"]).ok(),
+        host.to_str().unwrap()
+    );
 }
 
 #[test]
@@ -56,11 +69,28 @@ fn binds_and_mounts() {
         all.extend(args);
         davit.run(all)
     };
-    assert_eq!(run(&["-v", &format!("{path}:/data"), "busybox", "sh", "-c", "cat /data/f; echo new > /data/g"]).ok(), "host");
+    assert_eq!(
+        run(&["-v", &format!("{path}:/data"), "busybox", "sh", "-c", "cat /data/f; echo new > /data/g"]).ok(),
+        "host"
+    );
     assert_eq!(std::fs::read_to_string(dir.path().join("g")).unwrap(), "new\n");
     assert_ne!(run(&["-v", &format!("{path}:/data:ro"), "busybox", "touch", "/data/h"]).code, 0);
-    assert_eq!(run(&["--mount", &format!("type=bind,src={path}/f,dst=/one,ro"), "busybox", "cat", "/one"]).ok(), "host");
-    assert_eq!(run(&["--mount", "type=tmpfs,dst=/t,tmpfs-size=64k", "busybox", "sh", "-c", "df -k /t | tail -1 | awk '{print $2}'"]).ok(), "64");
+    assert_eq!(
+        run(&["--mount", &format!("type=bind,src={path}/f,dst=/one,ro"), "busybox", "cat", "/one"]).ok(),
+        "host"
+    );
+    assert_eq!(
+        run(&[
+            "--mount",
+            "type=tmpfs,dst=/t,tmpfs-size=64k",
+            "busybox",
+            "sh",
+            "-c",
+            "df -k /t | tail -1 | awk '{print $2}'"
+        ])
+        .ok(),
+        "64"
+    );
     run(&["-v", "/no/such/path:/x", "busybox", "true"]).fails(125, "/no/such/path");
 }
 
@@ -68,7 +98,8 @@ fn binds_and_mounts() {
 fn confinement_equals_podmans_defaults() {
     let davit = Davit::with_busybox();
     let status = davit.sh("busybox", "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status");
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     assert_eq!(field("CapEff:"), "00000000800405fb");
     assert_eq!(field("CapBnd:"), "00000000800405fb");
     assert_eq!(field("CapInh:"), "0000000000000000");
@@ -78,25 +109,53 @@ fn confinement_equals_podmans_defaults() {
     let caps = |args: &[&str]| {
         let mut all = vec!["run", "--rm", "--network=none"];
         all.extend(args);
-        all.extend(["busybox", "sh", "-c", "awk '/^CapEff/{print $2} /^CapBnd/{print $2}' /proc/self/status"]);
+        all.extend([
+            "busybox",
+            "sh",
+            "-c",
+            "awk '/^CapEff/{print $2} /^CapBnd/{print $2}' /proc/self/status",
+        ]);
         davit.run(all).ok()
     };
     assert_eq!(caps(&["--cap-drop=ALL"]), "0000000000000000\n0000000000000000");
     assert_eq!(caps(&["--cap-drop=ALL", "--cap-add=CHOWN"]), "0000000000000001\n0000000000000001");
     assert_eq!(caps(&["-u", "1000"]), "0000000000000000\n00000000800405fb");
-    let out = davit.run(["run", "--rm", "--security-opt=no-new-privileges", "busybox", "grep", "NoNewPrivs", "/proc/self/status"]);
+    let out = davit.run([
+        "run",
+        "--rm",
+        "--security-opt=no-new-privileges",
+        "busybox",
+        "grep",
+        "NoNewPrivs",
+        "/proc/self/status",
+    ]);
     assert_eq!(out.ok(), "NoNewPrivs:\t1");
-    let out = davit.run(["run", "--rm", "--security-opt", "seccomp=unconfined", "busybox", "grep", "Seccomp:", "/proc/self/status"]);
+    let out = davit.run([
+        "run",
+        "--rm",
+        "--security-opt",
+        "seccomp=unconfined",
+        "busybox",
+        "grep",
+        "Seccomp:",
+        "/proc/self/status",
+    ]);
     assert_eq!(out.ok(), "Seccomp:\t0");
     assert_eq!(davit.sh("busybox", "cat /proc/kcore | wc -c; ls /proc/acpi /sys/firmware | wc -l; mount -o remount,rw /proc/sys 2>/dev/null || echo refused").lines().last().unwrap(), "refused");
-    assert_ne!(davit.run(["run", "--rm", "busybox", "sh", "-c", "echo x > /proc/sys/kernel/hostname"]).code, 0);
+    assert_ne!(
+        davit.run(["run", "--rm", "busybox", "sh", "-c", "echo x > /proc/sys/kernel/hostname"]).code,
+        0
+    );
     assert_eq!(davit.sh("busybox", "unshare -m true 2>/dev/null || echo refused"), "refused");
 }
 
 #[test]
 fn standard_input_reaches_the_container_only_with_i() {
     let davit = Davit::with_busybox();
-    assert_eq!(davit.run_with_input(["run", "--rm", "-i", "busybox", "cat"], b"line 1\nline 2\n").ok(), "line 1\nline 2");
+    assert_eq!(
+        davit.run_with_input(["run", "--rm", "-i", "busybox", "cat"], b"line 1\nline 2\n").ok(),
+        "line 1\nline 2"
+    );
     assert_eq!(davit.run_with_input(["run", "--rm", "busybox", "cat"], b"ignored").ok(), "");
     let big = vec![b'x'; 3_000_000];
     assert_eq!(davit.run_with_input(["run", "--rm", "-i", "busybox", "wc", "-c"], &big).ok(), "3000000");
@@ -105,22 +164,55 @@ fn standard_input_reaches_the_container_only_with_i() {
 #[test]
 fn detached_containers_live_and_are_listed() {
     let davit = Davit::with_busybox();
-    let id = davit.run(["run", "-d", "--name", "one", "busybox", "sh", "-c", "echo started; trap 'exit 3' TERM; while :; do sleep 0.1; done"]).ok();
+    let id = davit
+        .run([
+            "run",
+            "-d",
+            "--name",
+            "one",
+            "busybox",
+            "sh",
+            "-c",
+            "echo started; trap 'exit 3' TERM; while :; do sleep 0.1; done",
+        ])
+        .ok();
     assert_eq!(id.len(), 64);
     assert!(davit.run(["ps"]).ok().contains("one"));
     assert_eq!(davit.run(["ps", "-q"]).ok(), id[..12]);
     assert_eq!(davit.run(["ps", "--format", "{{.Names}} {{.State}}"]).ok(), "one running");
     wait_until("the log has a line", || davit.run(["logs", "one"]).ok() == "started");
     assert_eq!(davit.run(["exec", "one", "sh", "-c", "echo in; exit 4"]).code, 4);
-    assert_eq!(davit.run(["exec", "-e", "X=1", "-w", "/tmp", "-u", "ann", "one", "sh", "-c", "echo $X $(pwd) $(id -un)"]).ok(), "1 /tmp ann");
+    assert_eq!(
+        davit
+            .run([
+                "exec",
+                "-e",
+                "X=1",
+                "-w",
+                "/tmp",
+                "-u",
+                "ann",
+                "one",
+                "sh",
+                "-c",
+                "echo $X $(pwd) $(id -un)"
+            ])
+            .ok(),
+        "1 /tmp ann"
+    );
     assert_eq!(davit.run_with_input(["exec", "-i", "one", "cat"], b"typed").ok(), "typed");
     davit.run(["run", "-d", "--name", "one", "busybox", "true"]).fails(125, "one");
     assert_eq!(davit.run(["rm", "one"]).code, 2);
     assert_eq!(davit.run(["stop", "one"]).ok(), "one");
     assert_eq!(davit.run(["wait", "one"]).ok(), "3");
-    assert_eq!(davit.inspect("one", "{{.State.Status}} {{.State.ExitCode}} {{.State.Running}}"), "exited 3 false");
+    assert_eq!(
+        davit.inspect("one", "{{.State.Status}} {{.State.ExitCode}} {{.State.Running}}"),
+        "exited 3 false"
+    );
     assert_eq!(davit.run(["exec", "one", "true"]).code, 255);
-    assert!(davit.run(["ps"]).ok().lines().count() == 1 && davit.run(["ps", "-a"]).ok().contains("Exited (3)"));
+    assert!(
+        davit.run(["ps"]).ok().lines().count() == 1 && davit.run(["ps", "-a"]).ok().contains("Exited (3)")
+    );
     davit.run(["start", "one"]).ok();
     assert_eq!(davit.inspect("one", "{{.State.Status}}"), "running");
     assert_eq!(davit.run(["kill", "one"]).ok(), "one");
@@ -134,13 +226,37 @@ fn detached_containers_live_and_are_listed() {
 #[test]
 fn logs_keep_order_streams_and_times() {
     let davit = Davit::with_busybox();
-    davit.run(["run", "--name", "l", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo out $i; done; echo bad >&2"]).ok();
+    davit
+        .run([
+            "run",
+            "--name",
+            "l",
+            "busybox",
+            "sh",
+            "-c",
+            "for i in 1 2 3 4 5; do echo out $i; done; echo bad >&2",
+        ])
+        .ok();
     let done = davit.run(["logs", "l"]);
-    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("out 1\nout 2\nout 3\nout 4\nout 5\n", "bad\n"));
+    assert_eq!(
+        (done.stdout.as_str(), done.stderr.as_str()),
+        ("out 1\nout 2\nout 3\nout 4\nout 5\n", "bad\n")
+    );
     let tail = davit.run(["logs", "--tail", "2", "l"]);
     assert_eq!((tail.stdout.as_str(), tail.stderr.as_str()), ("out 5\n", "bad\n"));
     assert!(davit.run(["logs", "-t", "--tail", "2", "l"]).stdout.starts_with("20"));
-    davit.run(["run", "-d", "--name", "f", "busybox", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.2; done"]).ok();
+    davit
+        .run([
+            "run",
+            "-d",
+            "--name",
+            "f",
+            "busybox",
+            "sh",
+            "-c",
+            "for i in 1 2 3; do echo $i; sleep 0.2; done",
+        ])
+        .ok();
     assert_eq!(davit.run(["logs", "-f", "f"]).ok(), "1\n2\n3");
 }
 
@@ -149,7 +265,16 @@ fn signals_are_handed_on() {
     let davit = Davit::with_busybox();
     let mut child = davit
         .command()
-        .args(["run", "--rm", "--name", "s", "busybox", "sh", "-c", "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.05; done"])
+        .args([
+            "run",
+            "--rm",
+            "--name",
+            "s",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.05; done",
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -188,7 +313,8 @@ fn on_terminal(davit: &Davit, arguments: &str, input: &[u8]) -> (i32, String) {
 #[test]
 fn terminals_have_the_callers_size() {
     let davit = Davit::with_busybox();
-    let (code, out) = on_terminal(&davit, "run --rm -t busybox sh -c 'stty size; tty; echo $TERM; exit 6'", b"");
+    let (code, out) =
+        on_terminal(&davit, "run --rm -t busybox sh -c 'stty size; tty; echo $TERM; exit 6'", b"");
     assert_eq!(code, 6, "{out}");
     assert!(out.contains("33 77") && out.contains("/dev/pts/0") && out.contains("xterm"), "{out}");
     davit.run(["run", "-d", "--name", "x", "busybox", "sleep", "60"]).ok();
@@ -209,7 +335,10 @@ fn detach_keys_leave_the_container_running() {
 fn created_containers_start_later() {
     let davit = Davit::with_busybox();
     let id = davit.run(["create", "--name", "c", "busybox", "echo", "late"]).ok();
-    assert_eq!(davit.run(["ps", "-a", "--format", "{{.ID}} {{.Status}}"]).ok(), format!("{} Created", &id[..12]));
+    assert_eq!(
+        davit.run(["ps", "-a", "--format", "{{.ID}} {{.Status}}"]).ok(),
+        format!("{} Created", &id[..12])
+    );
     assert_eq!(davit.run(["start", "-a", "c"]).ok(), "late");
     assert_eq!(davit.run(["start", "-a", "c"]).ok(), "late", "the same container, again");
     assert_eq!(davit.run(["rename", "c", "d"]).code, 0);

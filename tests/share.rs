@@ -3,7 +3,13 @@
 use crate::support::{Access, Davit, Registry, scratch, tool};
 
 fn app(davit: &Davit) {
-    davit.build("app", "FROM busybox\nRUN echo one > /one\nCOPY f /f\nCMD [\"cat\", \"/one\", \"/f\"]\n", &[("f", "two\n")]).ok();
+    davit
+        .build(
+            "app",
+            "FROM busybox\nRUN echo one > /one\nCOPY f /f\nCMD [\"cat\", \"/one\", \"/f\"]\n",
+            &[("f", "two\n")],
+        )
+        .ok();
 }
 
 #[test]
@@ -35,7 +41,13 @@ fn push_and_pull_keep_every_digest() {
     let name = format!("{}/team/app:1", registry.host);
     davit.run(["push", "app", &name]).fails(125, "http");
     davit.run(["push", "-q", "--tls-verify=false", "app", &name]).ok();
-    let digest = |reference: &str| tool("skopeo", ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{reference}")]).ok();
+    let digest = |reference: &str| {
+        tool(
+            "skopeo",
+            ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{reference}")],
+        )
+        .ok()
+    };
     let pushed = digest(&name);
     let other = Davit::new();
     let id = other.run(["pull", "-q", "--tls-verify=false", &name]).ok();
@@ -61,9 +73,15 @@ fn login_with_a_private_authority() {
     let certificates = certificates.to_str().unwrap();
     let name = format!("{}/app", registry.host);
     davit.run(["push", "--cert-dir", certificates, "busybox", &name]).fails(125, "");
-    let done = davit.run_with_input(["login", "--cert-dir", certificates, "-u", "ann", "--password-stdin", &registry.host], b"wrong\n");
+    let done = davit.run_with_input(
+        ["login", "--cert-dir", certificates, "-u", "ann", "--password-stdin", &registry.host],
+        b"wrong\n",
+    );
     assert_eq!(done.code, 125, "{done:#?}");
-    let done = davit.run_with_input(["login", "--cert-dir", certificates, "-u", "ann", "--password-stdin", &registry.host], b"s3cret\n");
+    let done = davit.run_with_input(
+        ["login", "--cert-dir", certificates, "-u", "ann", "--password-stdin", &registry.host],
+        b"s3cret\n",
+    );
     assert_eq!(done.ok(), "Login Succeeded!");
     assert_eq!(davit.run(["login", "--get-login", &registry.host]).ok(), "ann");
     davit.run(["push", "-q", "--cert-dir", certificates, "busybox", &name]).ok();
@@ -88,7 +106,10 @@ fn archives_of_both_kinds() {
         let said = other.run(["load", "-q", "-i", path]).ok();
         assert!(said.contains("Loaded image: localhost/app:latest"), "{said}");
         assert_eq!(other.run(["run", "--rm", "app"]).ok(), "one\ntwo");
-        assert_eq!(other.run(["images", "-q", "--no-trunc", "app"]).ok(), davit.run(["images", "-q", "--no-trunc", "app"]).ok());
+        assert_eq!(
+            other.run(["images", "-q", "--no-trunc", "app"]).ok(),
+            davit.run(["images", "-q", "--no-trunc", "app"]).ok()
+        );
         let compressed = Davit::new();
         tool("gzip", ["-kf", path]).ok();
         let bytes = std::fs::read(format!("{path}.gz")).unwrap();

@@ -156,14 +156,12 @@ pub enum Error {
         source: sys::fs::Error,
     },
     /// An image that the Containerfile names could not be had.
-    #[error("{file}:{line}: resolve image {reference}")]
+    #[error("resolve image {reference}")]
     Image {
-        /// The Containerfile.
-        file: String,
-        /// The line, 1 = first.
-        line: usize,
         /// The image.
         reference: String,
+        /// Where the Containerfile names it, with the stage that may have been meant as advice.
+        place: Report,
         /// Why.
         source: PortError,
     },
@@ -260,9 +258,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
     )
     .map_err(|error| match error {
         lower::Error::Report(report) => Error::Containerfile(report),
-        lower::Error::Image { line, reference, source } => {
-            Error::Image { file: request.containerfile_name.clone(), line, reference, source }
-        }
+        lower::Error::Image { reference, place, source } => Error::Image { reference, place, source },
     })?;
     let mut warnings = check(&file, options, ignore.as_deref(), &images)?;
     warnings.extend(unused_args(request, &lowered.used_args));

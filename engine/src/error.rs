@@ -150,11 +150,14 @@ pub enum Error {
         /// Its exit code.
         code: i32,
     },
-    /// A Containerfile could not be understood. The text is complete, with file, line and caret.
+    /// A Containerfile could not be understood, or an image that it names not be had. The text is complete, with
+    /// file, line and caret.
     #[error("{rendered}")]
     Containerfile {
         /// The diagnostics for people.
         rendered: String,
+        /// [`ErrorKind::Invalid`], or what kept the image that the place names from being had.
+        kind: ErrorKind,
     },
 }
 
@@ -166,14 +169,14 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NotFound { .. } => ErrorKind::NotFound,
-            Error::Ambiguous { .. } | Error::Invalid { .. } | Error::Containerfile { .. } => {
-                ErrorKind::Invalid
-            }
+            Error::Ambiguous { .. } | Error::Invalid { .. } => ErrorKind::Invalid,
             Error::NameTaken { .. } | Error::State { .. } => ErrorKind::Conflict,
             Error::InUse { .. } => ErrorKind::InUse,
             Error::Unsupported { .. } => ErrorKind::Unsupported,
             Error::Denied { .. } => ErrorKind::Denied,
-            Error::Command { kind, .. } | Error::Part { kind, .. } => *kind,
+            Error::Command { kind, .. } | Error::Part { kind, .. } | Error::Containerfile { kind, .. } => {
+                *kind
+            }
             Error::File { .. } | Error::StepFailed { .. } => ErrorKind::Internal,
             Error::Os { source, .. } => match source.kind() {
                 std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,

@@ -98,7 +98,9 @@ impl Cache<'_> {
         let durable = self.store.path(DURABLE).join(&name);
         let known: Option<CacheRecord> = records::read(&durable).unwrap_or_default();
         let is_same = known.is_some_and(|known| {
-            known.layers == record.layers && known.snapshots == record.snapshots && known.blobs == record.blobs
+            known.layers == record.layers
+                && known.snapshots == record.snapshots
+                && known.blobs == record.blobs
         });
         if is_same {
             return records::write(&durable, record, Sync::None);

@@ -64,7 +64,11 @@ impl Content<'_> {
         let mut digester = Digester::for_digest(digest);
         digester.update(&bytes);
         let actual = digester.finish();
-        if actual == *digest { Ok(bytes) } else { Err(Error::DigestMismatch { digest: digest.clone(), actual }) }
+        if actual == *digest {
+            Ok(bytes)
+        } else {
+            Err(Error::DigestMismatch { digest: digest.clone(), actual })
+        }
     }
 
     /// Stores bytes and holds them by the lease.
@@ -209,7 +213,10 @@ impl BlobWriter {
 
     /// Forgets what is there and begins at offset 0, as when a server does not serve ranges.
     pub fn restart(&mut self) -> Result<()> {
-        self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0))).map_err(|source| self.failed(source))?;
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
+            .map_err(|source| self.failed(source))?;
         self.digester = Digester::for_digest(&self.digest);
         self.offset = 0;
         Ok(())

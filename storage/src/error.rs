@@ -195,6 +195,10 @@ impl Failures {
             return Ok(());
         }
         let first = self.0.remove(0);
-        if self.0.is_empty() { Err(first) } else { Err(Error::Several { first: Box::new(first), others: self.0 }) }
+        if self.0.is_empty() {
+            Err(first)
+        } else {
+            Err(Error::Several { first: Box::new(first), others: self.0 })
+        }
     }
 }

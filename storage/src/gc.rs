@@ -60,7 +60,8 @@ impl Store {
             failures.note(store::delete_trash(&path));
         }
         if options.partial_blobs && !options.dry_run {
-            if let Some((count, bytes)) = failures.note(crate::content::remove_partial(self, Duration::ZERO)) {
+            if let Some((count, bytes)) = failures.note(crate::content::remove_partial(self, Duration::ZERO))
+            {
                 freed.blobs += count;
                 freed.bytes += bytes;
             }
@@ -87,7 +88,8 @@ impl Contents {
         let blobs = store.content().list()?;
         let snapshots = directory::read_all(&store.path("snapshots"))?.into_iter().collect();
         let active = directory::read_all(&store.path("active"))?;
-        let layers = store.layers().list()?.into_iter().map(|layer| (layer.chain_id.clone(), layer)).collect();
+        let layers =
+            store.layers().list()?.into_iter().map(|layer| (layer.chain_id.clone(), layer)).collect();
         let (live_leases, holds) = leases::all_holds(store)?;
         let images = crate::records::list::<ImageRecord>(&store.path("images"))?;
         let images = images.into_iter().map(|image| (image.id.clone(), image)).collect();
@@ -211,7 +213,8 @@ impl Plan {
     }
 
     pub(crate) fn of(store: &Store, contents: &Contents, marks: &Marks) -> Self {
-        let blobs = contents.blobs.iter().filter(|(digest, _)| !marks.blobs.contains(digest)).cloned().collect();
+        let blobs =
+            contents.blobs.iter().filter(|(digest, _)| !marks.blobs.contains(digest)).cloned().collect();
         let layers = contents.layers.keys().filter(|id| !marks.layers.contains(*id)).cloned().collect();
         let committed = contents.snapshots.iter().filter(|(name, _)| !marks.snapshots.contains(*name)).map(
             |(name, record)| {

@@ -86,7 +86,8 @@ impl Lease {
             let file = sys::fs::create_new(&temporary, 0o600)?;
             // A reaper may have found the file before it was locked; then it has removed it, or is about to.
             let Ok(lock) = sys::lock::try_lock_file(file) else { continue };
-            let header = Header { version: VERSION, what: what.to_owned(), pid: std::process::id(), created: now() };
+            let header =
+                Header { version: VERSION, what: what.to_owned(), pid: std::process::id(), created: now() };
             append(&lock, &temporary, &header)?;
             match sys::fs::rename_noreplace(&temporary, &directory.join(&id)) {
                 Ok(()) => {}
@@ -94,7 +95,10 @@ impl Lease {
                 Err(error) => return Err(error.into()),
             }
             let state = Mutex::default();
-            return Ok(Self { inner: Arc::new(Inner { id, store: store.clone(), lock, state }), ended: false });
+            return Ok(Self {
+                inner: Arc::new(Inner { id, store: store.clone(), lock, state }),
+                ended: false,
+            });
         }
     }
 
@@ -254,7 +258,9 @@ pub(crate) fn reap(store: &Store) -> Result<()> {
     let working = sys::fs::read_names(&store.path("ingest"))?;
     for name in sys::fs::read_names(&directory)? {
         let path = directory.join(&name);
-        let Some(file) = failures.note(sys::fs::optional(sys::fs::open(&path)).map_err(Error::from)).flatten() else {
+        let Some(file) =
+            failures.note(sys::fs::optional(sys::fs::open(&path)).map_err(Error::from)).flatten()
+        else {
             continue;
         };
         let Ok(lock) = sys::lock::try_lock_file(file) else { continue };

@@ -48,5 +48,7 @@ pub use gc::{Freed, SweepOptions};
 pub use images::{Image, ImageRecord, TagRecord};
 pub use layers::Layer;
 pub use leases::{Hold, Lease};
-pub use snapshot::{Capabilities, Prepare, SnapshotInfo, SnapshotKind, SnapshotUsage, Snapshotter, WhiteoutFormat};
+pub use snapshot::{
+    Capabilities, Prepare, SnapshotInfo, SnapshotKind, SnapshotUsage, Snapshotter, WhiteoutFormat,
+};
 pub use store::{Driver, Store, StoreOptions};

@@ -87,10 +87,13 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Self> {
         let StoreOptions { root, driver, user_namespace } = options;
         // Mounts are made in processes with another working directory.
-        let root = std::path::absolute(&root).map_err(|source| sys::fs::Error::new("resolve", &root, source))?;
+        let root =
+            std::path::absolute(&root).map_err(|source| sys::fs::Error::new("resolve", &root, source))?;
         let path = root.join("version");
         let known = match records::read::<VersionRecord>(&path) {
-            Err(Error::NewerRecord { found, known, .. }) => return Err(Error::NewerStore { root, found, known }),
+            Err(Error::NewerRecord { found, known, .. }) => {
+                return Err(Error::NewerStore { root, found, known });
+            }
             other => other?,
         };
         let name = match known {
@@ -208,7 +211,9 @@ impl Store {
     /// a boot sweeps it away, and forgets cache records that were not yet durable.
     fn sweep_after_boot(&self) -> Result<()> {
         const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-        let Some(now) = sys::fs::optional(sys::fs::read_limited(Path::new(BOOT_ID), 64))? else { return Ok(()) };
+        let Some(now) = sys::fs::optional(sys::fs::read_limited(Path::new(BOOT_ID), 64))? else {
+            return Ok(());
+        };
         let path = self.path("boot");
         if sys::fs::optional(sys::fs::read_limited(&path, 64))?.as_deref() == Some(&now) {
             return Ok(());
@@ -266,7 +271,8 @@ fn create(root: &Path, path: &Path, driver: Driver, user_namespace: bool) -> Res
 }
 
 fn change_driver(root: &Path, path: &Path, record: VersionRecord, driver: Driver) -> Result<String> {
-    let occupied = |directory: &str| -> Result<bool> { Ok(!sys::fs::read_names(&root.join(directory))?.is_empty()) };
+    let occupied =
+        |directory: &str| -> Result<bool> { Ok(!sys::fs::read_names(&root.join(directory))?.is_empty()) };
     if occupied("snapshots")? || occupied("active")? {
         return Err(Error::DriverInUse { root: root.to_owned(), driver: record.driver });
     }

@@ -51,7 +51,8 @@ impl Store {
             (image.id.clone(), ImageUsage { size, unique: own.map(&layer_size).sum() })
         });
         let images = images.collect();
-        let of_layers: HashSet<&str> = contents.layers.values().map(|layer| layer.snapshot.as_str()).collect();
+        let of_layers: HashSet<&str> =
+            contents.layers.values().map(|layer| layer.snapshot.as_str()).collect();
         let recorded = |in_layer: bool| {
             let snapshots =
                 contents.snapshots.iter().filter(|(name, _)| of_layers.contains(name.as_str()) == in_layer);

@@ -59,8 +59,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Report(#[from] Report),
     /// A base image could not be had.
-    #[error("line {line}: resolve image {reference}")]
-    Image { line: usize, reference: String, source: PortError },
+    #[error("resolve image {reference}")]
+    Image { reference: String, place: Report, source: PortError },
 }
 
 /// Lowers the target stage and all that it needs.

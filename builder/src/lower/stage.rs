@@ -1,7 +1,7 @@
 //! One stage: its base, its instructions in order, the state they leave.
 
 use super::{Error, Lowering, history};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Report};
 use crate::expand::Word;
 use crate::graph::{DirectoryOp, Edge, ImageOp, Op, Place, Vertex, VertexId, WorkdirOp};
 use crate::instruction::{Arg, Command, Healthcheck, Instruction, Statement, parse_ports};
@@ -240,10 +240,16 @@ impl Lowering<'_> {
         platform: &Platform,
         span: Span,
     ) -> Result<Arc<ResolvedImage>, Error> {
-        (self.images)(reference, platform).map_err(|source| Error::Image {
-            line: self.file.source.line(span.start),
-            reference: reference.to_owned(),
-            source,
+        (self.images)(reference, platform).map_err(|source| {
+            // A name that is almost a stage's is more often a slip of the pen than an image.
+            let stages = self.file.stages.iter().filter_map(|stage| stage.name.as_ref());
+            let diagnostic = Diagnostic::error(span, format!("resolve image {reference}"))
+                .with_nearest(reference, stages.map(|name| name.node.as_str()));
+            Error::Image {
+                reference: reference.to_owned(),
+                place: Report::new(self.file.source.clone(), vec![diagnostic]),
+                source,
+            }
         })
     }
 

@@ -149,6 +149,9 @@ fn check(request: &CreateRequest) -> Result<()> {
         }
     }
     log_max_bytes(request)?;
+    let every = runtime::capabilities::CapabilitySet::EMPTY;
+    runtime::capabilities::resolve(every, every, &request.cap_add, &request.cap_drop)
+        .map_err(|error| Error::invalid("capabilities", error.to_string()))?;
     if let Some(memory) = request.limits.memory
         && (1..512 * 1024).contains(&memory)
     {

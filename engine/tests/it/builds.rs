@@ -76,7 +76,7 @@ fn a_failing_step(lab: &Lab) {
 fn mistakes_are_found_before_anything_runs(lab: &Lab) {
     let (result, output) = build(lab, "FROM box\nRUN echo ran\nCOPPY a b\n", |_| {});
     let error = result.unwrap_err();
-    assert!(matches!(&error, Error::Containerfile { rendered } if rendered.contains("COPY")), "{error}");
+    assert!(matches!(&error, Error::Containerfile { rendered, .. } if rendered.contains("COPY")), "{error}");
     assert_eq!((error.kind(), output.as_str()), (ErrorKind::Invalid, ""));
     let (result, _) =
         build(lab, "FROM localhost/none\n", |request| request.pull = engine::images::PullPolicy::Never);

@@ -30,7 +30,12 @@ pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlags, mode: u32) -> i
 }
 
 /// As [`open_beneath`], but crossing into another mount is an error too.
-pub fn open_beneath_same_mount(root: impl AsFd, path: &Path, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
+pub fn open_beneath_same_mount(
+    root: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    mode: u32,
+) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH
         | ResolveFlags::NO_SYMLINKS
         | ResolveFlags::NO_MAGICLINKS
@@ -136,19 +141,19 @@ fn relative(path: &Path) -> &Path {
     if start == bytes.len() { Path::new(".") } else { Path::new(OsStr::from_bytes(&bytes[start..])) }
 }
 
-fn open2(root: impl AsFd, path: &Path, flags: OFlags, mode: u32, resolve: ResolveFlags) -> io::Result<OwnedFd> {
+fn open2(
+    root: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    mode: u32,
+    resolve: ResolveFlags,
+) -> io::Result<OwnedFd> {
     let mode = if flags.intersects(OFlags::CREATE | OFlags::TMPFILE) { mode & 0o7777 } else { 0 };
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     // The kernel answers EAGAIN where a rename anywhere raced with a `..`; a bound, since an attacker can do that.
     let mut attempts = 0;
     loop {
-        match rustix::fs::openat2(
-            &root,
-            path,
-            flags | OFlags::CLOEXEC,
-            Mode::from_raw_mode(mode),
-            resolve,
-        ) {
+        match rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode), resolve) {
             Err(Errno::AGAIN | Errno::INTR) if attempts < 128 => attempts += 1,
             result => return Ok(result?),
         }

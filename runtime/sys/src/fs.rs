@@ -207,7 +207,8 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<()> {
 
 /// Sets the permission bits of a file or directory.
 pub fn set_mode(path: &Path, mode: u32) -> Result<()> {
-    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(|errno| Error::new("change mode of", path, errno))
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+        .map_err(|errno| Error::new("change mode of", path, errno))
 }
 
 /// Reads what a file is, following a symbolic link.

@@ -94,8 +94,10 @@ mod tests {
 
     #[test]
     fn maps_round_trip() {
-        let ranges =
-            [Range { inside: 0, outside: 1000, count: 1 }, Range { inside: 1, outside: 100_000, count: 65536 }];
+        let ranges = [
+            Range { inside: 0, outside: 1000, count: 1 },
+            Range { inside: 1, outside: 100_000, count: 65536 },
+        ];
         assert_eq!(format(&ranges), "0 1000 1\n1 100000 65536\n");
         assert_eq!(parse(&format(&ranges)), ranges);
         assert_eq!(parse("         0          0 4294967295\n")[0].count, u32::MAX);

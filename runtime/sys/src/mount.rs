@@ -7,8 +7,8 @@
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, OsStr, OsString};
@@ -419,8 +419,11 @@ pub fn set_attributes(mount: impl AsFd, set: Attributes, clear: Attributes, recu
     }
     let attributes =
         MountAttr { set: u64::from(set.0), clear: u64::from(cleared), propagation: 0, userns_fd: 0 };
-    mount_setattr(mount.as_fd(), &attributes, recursive)
-        .map_err(|source| Error { action: "change attributes of", subject: "mount".to_owned(), source })
+    mount_setattr(mount.as_fd(), &attributes, recursive).map_err(|source| Error {
+        action: "change attributes of",
+        subject: "mount".to_owned(),
+        source,
+    })
 }
 
 /// Sets the propagation of the mount whose root is open as `mount`, with `recursive` also of all below it.
@@ -432,18 +435,25 @@ pub fn set_propagation(mount: impl AsFd, propagation: Propagation, recursive: bo
         Propagation::Unbindable => libc::MS_UNBINDABLE,
     };
     let attributes = MountAttr { set: 0, clear: 0, propagation, userns_fd: 0 };
-    mount_setattr(mount.as_fd(), &attributes, recursive)
-        .map_err(|source| Error { action: "set propagation of", subject: "mount".to_owned(), source })
+    mount_setattr(mount.as_fd(), &attributes, recursive).map_err(|source| Error {
+        action: "set propagation of",
+        subject: "mount".to_owned(),
+        source,
+    })
 }
 
 /// Maps the owners of a detached mount's files through the ID maps of a user namespace (5.12, and 5.19 for overlay
 /// layers).
 pub fn set_id_map(mount: impl AsFd, user_namespace: impl AsFd, recursive: bool) -> Result<()> {
     const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
-    let userns_fd = u64::try_from(user_namespace.as_fd().as_raw_fd()).expect("open descriptors are not negative");
+    let userns_fd =
+        u64::try_from(user_namespace.as_fd().as_raw_fd()).expect("open descriptors are not negative");
     let attributes = MountAttr { set: MOUNT_ATTR_IDMAP, clear: 0, propagation: 0, userns_fd };
-    mount_setattr(mount.as_fd(), &attributes, recursive)
-        .map_err(|source| Error { action: "map owners of", subject: "mount".to_owned(), source })
+    mount_setattr(mount.as_fd(), &attributes, recursive).map_err(|source| Error {
+        action: "map owners of",
+        subject: "mount".to_owned(),
+        source,
+    })
 }
 
 /// Makes all mounts of the caller's mount namespace private or slaves, as a new namespace wants it first.

@@ -6,7 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags};
 
 fn pid(number: u32) -> io::Result<Pid> {
-    i32::try_from(number).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+    i32::try_from(number)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
 
 /// Opens a descriptor of a process.
@@ -81,7 +84,10 @@ mod tests {
     #[test]
     fn names_with_parentheses_are_parsed() {
         let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
-        assert_eq!(parse(&format!("12 (a) Z (b) {tail}")).unwrap(), ProcessStatus { ended: false, start_time: 4711 });
+        assert_eq!(
+            parse(&format!("12 (a) Z (b) {tail}")).unwrap(),
+            ProcessStatus { ended: false, start_time: 4711 }
+        );
         assert_eq!(parse("12 (x"), None);
     }
 }

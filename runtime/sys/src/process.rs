@@ -129,7 +129,9 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     }
     // Linux before 5.11.
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         if number >= first {
             // SAFETY: setting a flag on a descriptor number closes nothing; a stale number is EBADF.
             unsafe { libc::fcntl(number.cast_signed(), libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -255,7 +257,9 @@ pub fn shrink() {
     }
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
     for line in maps.lines().filter(|line| line.contains(" r-xp ") && line.contains(" /")) {
-        let Some((start, end)) = line.split(' ').next().and_then(|range| range.split_once('-')) else { continue };
+        let Some((start, end)) = line.split(' ').next().and_then(|range| range.split_once('-')) else {
+            continue;
+        };
         if let (Ok(start), Ok(end)) = (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)) {
             // SAFETY: an executable, unwritable private mapping of a file holds nothing but the file's bytes, which
             // the kernel reads again at the next touch; failure is harmless.

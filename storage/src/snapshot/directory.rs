@@ -91,7 +91,8 @@ impl Directories {
         }
         let holder = match request.holder {
             Some(holder) => Some(
-                std::path::absolute(holder).map_err(|source| sys::fs::Error::new("resolve", holder, source))?,
+                std::path::absolute(holder)
+                    .map_err(|source| sys::fs::Error::new("resolve", holder, source))?,
             ),
             None => None,
         };
@@ -154,8 +155,10 @@ impl Directories {
     /// The directory of an active or committed snapshot, its record and which of the two it is.
     pub(crate) fn find(&self, name: &str) -> Result<Option<(PathBuf, SnapshotRecord, SnapshotKind)>> {
         check_name(name)?;
-        let places =
-            [(active(&self.root, name), SnapshotKind::Active), (committed(&self.root, name), SnapshotKind::Committed)];
+        let places = [
+            (active(&self.root, name), SnapshotKind::Active),
+            (committed(&self.root, name), SnapshotKind::Committed),
+        ];
         for (directory, kind) in places {
             if let Some(record) = read_record(&directory)? {
                 return Ok(Some((directory, record, kind)));
@@ -227,7 +230,9 @@ impl Directories {
         let directory = committed(&self.root, name);
         let trash = {
             let _lock = store::lock_exclusive(&self.root)?;
-            if let Some(user) = self.walk()?.into_iter().find(|info| info.ancestors.iter().any(|below| below == name)) {
+            if let Some(user) =
+                self.walk()?.into_iter().find(|info| info.ancestors.iter().any(|below| below == name))
+            {
                 return Err(Error::InUse {
                     subject: format!("snapshot {name}"),
                     user: format!("snapshot {}", user.name),
@@ -243,7 +248,9 @@ impl Directories {
         let places = [("active", SnapshotKind::Active), ("snapshots", SnapshotKind::Committed)];
         for (name, record, kind) in places
             .into_iter()
-            .map(|(place, kind)| Ok(read_all(&self.root.join(place))?.into_iter().map(move |(n, r)| (n, r, kind))))
+            .map(|(place, kind)| {
+                Ok(read_all(&self.root.join(place))?.into_iter().map(move |(n, r)| (n, r, kind)))
+            })
             .collect::<Result<Vec<_>>>()?
             .into_iter()
             .flatten()

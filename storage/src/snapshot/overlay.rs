@@ -6,9 +6,7 @@
 use crate::error::{Error, Result};
 use crate::leases::Lease;
 use crate::snapshot::directory::{Commit, Directories, SnapshotRecord};
-use crate::snapshot::{
-    Capabilities, Prepare, SnapshotInfo, SnapshotUsage, Snapshotter, WhiteoutFormat,
-};
+use crate::snapshot::{Capabilities, Prepare, SnapshotInfo, SnapshotUsage, Snapshotter, WhiteoutFormat};
 use crate::store::random_name;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use std::os::fd::AsFd;
@@ -181,4 +179,3 @@ fn try_overlay(place: &Path, user_namespace: bool) -> Result<()> {
     rustix::fs::openat(&root, "directory/file", flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
     Ok(())
 }
-

@@ -414,5 +414,8 @@ fn inside_a_user_namespace() {
     let options = StoreOptions { root: place.join("auto"), driver: Driver::Auto, user_namespace: true };
     let store = Store::open(options.clone()).unwrap();
     assert_eq!(store.snapshots().name(), "overlay", "{:?}", store.driver_reason());
-    assert_eq!(Store::open(StoreOptions { driver: Driver::Vfs, ..options }).unwrap().snapshots().name(), "vfs");
+    assert_eq!(
+        Store::open(StoreOptions { driver: Driver::Vfs, ..options }).unwrap().snapshots().name(),
+        "vfs"
+    );
 }

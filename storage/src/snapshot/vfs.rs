@@ -5,9 +5,7 @@ use crate::error::{Error, Result};
 use crate::leases::Lease;
 use crate::snapshot::copy;
 use crate::snapshot::directory::{Commit, Directories};
-use crate::snapshot::{
-    Capabilities, Prepare, SnapshotInfo, SnapshotUsage, Snapshotter, WhiteoutFormat,
-};
+use crate::snapshot::{Capabilities, Prepare, SnapshotInfo, SnapshotUsage, Snapshotter, WhiteoutFormat};
 use std::path::PathBuf;
 use sys::mount::{Attributes, Mount};
 
