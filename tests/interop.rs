@@ -67,7 +67,7 @@ fn podman_and_skopeo_take_what_davit_pushed() {
     podman
         .run(&["pull", "-q", "--tls-verify=false", "--signature-policy", policy.to_str().unwrap(), &name])
         .ok();
-    assert_eq!(podman.run(&["run", "--rm", "--network=none", &name]).ok(), "built by davit");
+    assert_eq!(podman.run(&["run", "--rm", "--network=none", "--ulimit=host", &name]).ok(), "built by davit");
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn podman_loads_what_davit_saved() {
             ])
             .ok();
         assert_eq!(
-            podman.run(&["run", "--rm", "--network=none", "localhost/busybox", "echo", "ok"]).ok(),
+            podman.run(&["run", "--rm", "--network=none", "--ulimit=host", "localhost/busybox", "echo", "ok"]).ok(),
             "ok"
         );
     }

@@ -11,7 +11,7 @@ fn output_and_exit_codes_are_the_containers() {
     assert_eq!(davit.run(["run", "--rm", "busybox", "echo", "hello"]).ok(), "hello");
     let done = davit.run(["run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (7, "out\n", "err\n"));
-    assert_eq!(davit.run(["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"]).code, 137);
+    assert_eq!(davit.run(["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).code, 137);
     assert_eq!(davit.run(["run", "--rm", "busybox", "/missing"]).code, 127);
     assert_eq!(davit.run(["run", "--rm", "busybox", "missing-in-path"]).code, 127);
     assert_eq!(davit.run(["run", "--rm", "busybox", "/etc/passwd"]).code, 126);
@@ -359,7 +359,7 @@ fn paused_containers_stand_still() {
 #[test]
 fn the_writable_layer_is_the_containers_own_and_lasts() {
     let davit = Davit::with_busybox();
-    davit.run(["run", "--name", "w", "busybox", "sh", "-c", "echo kept >> /file; rm /etc/group"]).ok();
+    davit.run(["run", "--name", "w", "busybox", "sh", "-c", "echo kept >> /file; rm -f /etc/group"]).ok();
     assert_eq!(davit.run(["start", "-a", "w"]).ok(), "");
     davit.run(["run", "-d", "--name", "v", "busybox", "sleep", "60"]).ok();
     assert_ne!(davit.run(["exec", "v", "cat", "/file"]).code, 0);

@@ -155,7 +155,7 @@ fn what_is_wrong_is_shown_in_its_place() {
         ("FROM base\nRUN --mount=type=tmpfs,target=/ true\n", "cannot be the target"),
         ("FROM base\nADD git@example.com:a/b.git /x\n", "git"),
         ("FROM base\nADD --checksum=sha256:12 https://x/y /x\n", "digest"),
-        ("FROM gone\nRUN x\n", "line 1: resolve image gone"),
+        ("FROM gone\nRUN x\n", "resolve image gone"),
     ] {
         let error = try_lower(text, &[], None).unwrap_err().to_string();
         assert!(error.contains(message), "{text}: {error}");

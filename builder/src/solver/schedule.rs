@@ -36,6 +36,8 @@ struct Node<O> {
     told: bool,
     /// Asked for afresh, itself or what it is built on.
     fresh: bool,
+    /// The key cannot be known before some step has run.
+    blocked: bool,
 }
 
 /// Something that may start now.
@@ -72,6 +74,7 @@ impl<'a, W: Work> Schedule<'a, W> {
                 looked_up: false,
                 told: false,
                 fresh,
+                blocked: false,
             });
         }
         for target in order.targets {
@@ -158,6 +161,7 @@ impl<'a, W: Work> Schedule<'a, W> {
                 changed |= self.demand(VertexId(index));
             }
             for index in 0..self.nodes.len() {
+                self.note_blocked(VertexId(index));
                 changed |= self.advance_key(VertexId(index));
                 changed |= self.advance_output(VertexId(index));
             }
@@ -195,8 +199,15 @@ impl<'a, W: Work> Schedule<'a, W> {
         let inputs = &graph.vertex(vertex).inputs;
         match self.nodes[vertex.0].key {
             KeyState::Wanted => {
+                let node = &self.nodes[vertex.0];
+                // Something below must run before the key can be known, so most likely this vertex must run too:
+                // what else it needs runs meanwhile.
+                let needs_inputs = node.blocked && matches!(node.output, OutputState::Wanted);
                 for edge in inputs {
                     changed |= self.want_key(edge.from);
+                    if needs_inputs {
+                        changed |= self.want_output(edge.from);
+                    }
                 }
             }
             KeyState::Known(_) => {
@@ -210,6 +221,21 @@ impl<'a, W: Work> Schedule<'a, W> {
             KeyState::Idle | KeyState::Hashing { .. } => {}
         }
         changed
+    }
+
+    /// Notes whether the vertex' key waits for a step that runs, or is known to have to.
+    fn note_blocked(&mut self, vertex: VertexId) {
+        let wanted = matches!(self.nodes[vertex.0].key, KeyState::Wanted);
+        self.nodes[vertex.0].blocked = wanted
+            && self.order.graph.vertex(vertex).inputs.iter().any(|edge| {
+                let input = &self.nodes[edge.from.0];
+                let runs = match input.output {
+                    OutputState::Running => true,
+                    OutputState::Wanted => input.looked_up,
+                    OutputState::Idle | OutputState::Done(_) => false,
+                };
+                input.blocked || (edge.by_content && runs)
+            });
     }
 
     fn advance_key(&mut self, vertex: VertexId) -> bool {

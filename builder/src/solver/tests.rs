@@ -220,6 +220,19 @@ fn independent_steps_run_at_the_same_time() {
 }
 
 #[test]
+fn sources_of_later_copies_do_not_wait_for_earlier_ones() {
+    let mut fake = Fake { meeting: Some((2, Mutex::new(0), Condvar::new())), ..Fake::default() };
+    let base = fake.add("base", &[]);
+    let left = fake.add("meet left", &[(base, false)]);
+    let right = fake.add("meet right", &[(base, false)]);
+    let first = fake.add("first", &[(base, false), (left, true)]);
+    let between = fake.add("between", &[(first, false)]);
+    let second = fake.add("second", &[(between, false), (right, true)]);
+    assert_eq!(fake.solve(second, 2).unwrap().ran, 5);
+    assert_eq!(fake.ran().len(), 7, "two contents and five steps");
+}
+
+#[test]
 fn one_job_still_ends() {
     let mut fake = Fake::default();
     let base = fake.add("base", &[]);
