@@ -170,8 +170,10 @@ fn copy_takes_files_directories_globs_and_stages() {
 #[test]
 fn the_second_build_runs_nothing_and_a_change_runs_what_depends_on_it() {
     let davit = Davit::with_busybox();
-    let dir =
-        context("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /first\nCOPY f /f\nRUN cat /proc/sys/kernel/random/uuid > /second\n", &[("f", "1")]);
+    let dir = context(
+        "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /first\nCOPY f /f\nRUN cat /proc/sys/kernel/random/uuid > /second\n",
+        &[("f", "1")],
+    );
     let build = || davit.run(["build", "-q", "-t", "x", dir.path().to_str().unwrap()]).ok();
     let times = || davit.sh("x", "cat /first /second");
     let (id, before) = (build(), times());

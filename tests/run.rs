@@ -288,8 +288,9 @@ fn signals_are_handed_on() {
     assert_eq!((rest.as_str(), child.wait().unwrap().code()), ("got\n", Some(5)));
 }
 
-/// `script` gives a command a terminal.
-fn on_terminal(davit: &Davit, arguments: &str, input: &[u8]) -> (i32, String) {
+/// `script` gives a command a terminal. `keys` are pressed once the command has printed `prompt`: before that the
+/// terminal is not in raw mode, and would keep some of them.
+fn on_terminal(davit: &Davit, arguments: &str, prompt: &str, keys: &[u8]) -> (i32, String) {
     let line = format!(
         "stty rows 33 cols 77; {} --root {} --runroot {} {arguments}",
         crate::support::binary().display(),
@@ -303,22 +304,33 @@ fn on_terminal(davit: &Davit, arguments: &str, input: &[u8]) -> (i32, String) {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input).unwrap();
-    stdin.flush().unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let (mut out, mut pressed, mut block) = (Vec::new(), false, [0; 4096]);
+    loop {
+        if !pressed && String::from_utf8_lossy(&out).contains(prompt) {
+            stdin.write_all(keys).unwrap();
+            stdin.flush().unwrap();
+            pressed = true;
+        }
+        match stdout.read(&mut block).unwrap() {
+            0 => break,
+            length => out.extend_from_slice(&block[..length]),
+        }
+    }
+    let code = child.wait().unwrap().code().unwrap();
     drop(stdin);
-    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).replace('\r', ""))
+    (code, String::from_utf8_lossy(&out).replace('\r', ""))
 }
 
 #[test]
 fn terminals_have_the_callers_size() {
     let davit = Davit::with_busybox();
     let (code, out) =
-        on_terminal(&davit, "run --rm -t busybox sh -c 'stty size; tty; echo $TERM; exit 6'", b"");
+        on_terminal(&davit, "run --rm -t busybox sh -c 'stty size; tty; echo $TERM; exit 6'", "", b"");
     assert_eq!(code, 6, "{out}");
     assert!(out.contains("33 77") && out.contains("/dev/pts/0") && out.contains("xterm"), "{out}");
     davit.run(["run", "-d", "--name", "x", "busybox", "sleep", "60"]).ok();
-    let (code, out) = on_terminal(&davit, "exec -it x sh -c 'stty size; exit 3'", b"");
+    let (code, out) = on_terminal(&davit, "exec -it x sh -c 'stty size; exit 3'", "", b"");
     assert_eq!(code, 3, "{out}");
     assert!(out.contains("33 77"), "{out}");
 }
@@ -326,7 +338,8 @@ fn terminals_have_the_callers_size() {
 #[test]
 fn detach_keys_leave_the_container_running() {
     let davit = Davit::with_busybox();
-    let (code, out) = on_terminal(&davit, "run -it --name d busybox sh -c 'echo up; sleep 60'", b"\x10\x11");
+    let (code, out) =
+        on_terminal(&davit, "run -it --name d busybox sh -c 'echo up; sleep 60'", "up", b"\x10\x11");
     assert_eq!(code, 0, "{out}");
     assert_eq!(davit.inspect("d", "{{.State.Status}}"), "running");
 }

@@ -13,14 +13,15 @@ use storage::Prepare;
 impl Containers<'_> {
     /// Makes a container without starting it.
     pub fn create(&self, request: &CreateRequest, progress: TransferProgress<'_>) -> Result<Created> {
-        let (record, _lock, warnings) = self.make(request, progress)?;
+        let (record, _lock, warnings) = self.make(request, false, progress)?;
         Ok(Created { id: record.id, name: record.name, warnings })
     }
 
-    /// Makes a container; its lock is still held.
+    /// Makes a container; its lock is still held. `starts`: the caller starts it before it gives the lock up.
     pub(super) fn make(
         &self,
         request: &CreateRequest,
+        starts: bool,
         progress: TransferProgress<'_>,
     ) -> Result<(ContainerRecord, ContainerLock, Vec<String>)> {
         if let Some(name) = &request.name {
@@ -122,6 +123,9 @@ impl Containers<'_> {
             if let Some(cidfile) = &settings.cidfile {
                 write_new(cidfile, &record.id)?;
             }
+            if starts && settings.auto_remove {
+                engine.state().mark_starting(&record.id)?;
+            }
             engine.state().write(&record)?;
             Ok(record)
         };
@@ -141,7 +145,12 @@ impl Containers<'_> {
     fn claim(&self, settings: &CreateRequest, id: &str) -> Result<String> {
         let state = self.engine.state();
         if let Some(name) = &settings.name {
-            state.claim_name(name, id)?;
+            match state.claim_name(name, id) {
+                Err(Error::NameTaken { id: holder, .. }) if self.reclaim_by_id(&holder)? => {
+                    state.claim_name(name, id)?;
+                }
+                other => other?,
+            }
             return Ok(name.clone());
         }
         for attempt in 0..20 {

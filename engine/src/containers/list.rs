@@ -15,6 +15,9 @@ impl Containers<'_> {
         let mut rows = Vec::new();
         for record in self.engine.state().list()? {
             let seen = self.engine.seen(&record.id)?;
+            if self.reclaim(&record, &seen)? {
+                continue;
+            }
             if !all && !seen.is_running() {
                 continue;
             }

@@ -1,11 +1,15 @@
 //! `rm`, `prune`, `rename`, and the cleanup after an exit.
 
-use super::{ContainerPruneRequest, Containers, Outcome, RemoveRequest};
+use super::status::Seen;
+use super::{ContainerPruneRequest, Containers, Outcome, RemoveRequest, Status};
 use crate::filters::Filters;
 use crate::images::PruneReport;
 use crate::state::{ContainerRecord, files, names};
 use crate::time::Instant;
 use crate::{Error, Result};
+
+/// How long the cleanup after an exit may take before somebody else does it, seconds.
+const CLEANUP_GRACE: i64 = 10;
 
 impl Containers<'_> {
     /// Removes containers.
@@ -118,12 +122,42 @@ impl Containers<'_> {
         if self.engine.is_running(&record.id)? {
             return Ok(());
         }
-        let ever_started = self.engine.seen(&record.id)?.status == super::Status::Exited;
+        let ever_started = self.engine.seen(&record.id)?.status == Status::Exited;
         self.release_run(&record.id)?;
         if remove || (record.settings.auto_remove && ever_started) {
             state.remove(&record, self.engine)?;
         }
         Ok(())
+    }
+
+    /// Removes a container with `--rm` whose command or monitor was killed before it could; tells whether it did.
+    pub(super) fn reclaim(&self, record: &ContainerRecord, seen: &Seen) -> Result<bool> {
+        let overdue = |seen: &Seen| match seen.status {
+            Status::Created => self.engine.state().is_marked_starting(&record.id),
+            Status::Exited => {
+                Instant(seen.finished_nanos()).seconds() + CLEANUP_GRACE < Instant::now().seconds()
+            }
+            _ => false,
+        };
+        if !record.settings.auto_remove || !overdue(seen) {
+            return Ok(false);
+        }
+        let Some(_lock) = self.engine.state().try_lock(&record.id)? else { return Ok(false) };
+        let Some(record) = self.engine.state().read(&record.id)? else { return Ok(true) };
+        if !overdue(&self.engine.seen(&record.id)?) {
+            return Ok(false);
+        }
+        self.release_run(&record.id)?;
+        self.engine.state().remove(&record, self.engine)?;
+        Ok(true)
+    }
+
+    /// The same for a container that is known by its ID alone.
+    pub(super) fn reclaim_by_id(&self, id: &str) -> Result<bool> {
+        match self.engine.state().read(id)? {
+            Some(record) => self.reclaim(&record, &self.engine.seen(id)?),
+            None => Ok(false),
+        }
     }
 
     /// Keeps the exit record, then gives control group and run directory back. The caller holds the lock.

@@ -21,7 +21,7 @@ impl Containers<'_> {
     pub fn run(&self, request: RunRequest, progress: TransferProgress<'_>) -> Result<Ran> {
         let RunRequest { create, attach } = request;
         self.engine.spawner()?;
-        let (record, lock, mut warnings) = self.make(&create, progress)?;
+        let (record, lock, mut warnings) = self.make(&create, true, progress)?;
         let result = self.start_locked(&record, lock, attach, &mut warnings);
         let container = super::Created { id: record.id.clone(), name: record.name.clone(), warnings };
         match result {

@@ -3,6 +3,8 @@
 //! ```text
 //! ROOT/containers/ID/           its inode is the container's lock (flock)
 //!                  config.json  the record; its presence is what makes the container exist
+//!                  starting     made by `run --rm`, which starts it at once: without a start and without a lock
+//!                               holder its command was killed
 //!                  start.json   when it was last started, and how often
 //!                  exit.json    how it last ended (copied from the run directory by cleanup)
 //!                  ctr.log      what it wrote
@@ -84,6 +86,21 @@ impl State {
     /// Waits for the lock of a container; `None` when it has gone meanwhile.
     pub(crate) fn lock(&self, id: &str) -> Result<Option<ContainerLock>> {
         self.lock_directory(&self.directory(id), true)
+    }
+
+    /// The lock of a container if nobody holds it.
+    pub(crate) fn try_lock(&self, id: &str) -> Result<Option<ContainerLock>> {
+        self.lock_directory(&self.directory(id), false)
+    }
+
+    /// Notes, before its record is written, that the command which makes a container also starts and removes it.
+    pub(crate) fn mark_starting(&self, id: &str) -> Result<()> {
+        files::write(&self.directory(id).join("starting"), b"", 0o600, false)
+    }
+
+    /// Whether [`State::mark_starting`] was called.
+    pub(crate) fn is_marked_starting(&self, id: &str) -> bool {
+        self.directory(id).join("starting").is_file()
     }
 
     fn lock_directory(&self, directory: &Path, wait: bool) -> Result<Option<ContainerLock>> {
