@@ -1,0 +1,105 @@
+//! What happens during a build, as its watchers see it.
+
+use crate::images::TransferEvent;
+use builder::ports::{Event, Progress, Stream};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// What happens during a build. `vertex` counts from 1 and stands for one step; events of different steps interleave.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum BuildEvent {
+    /// The steps of the build, before any of them runs.
+    Planned {
+        /// Number of steps.
+        total: usize,
+    },
+    /// A step begins.
+    Started {
+        /// Which.
+        vertex: usize,
+        /// `[stage 2/5] RUN make`.
+        name: String,
+    },
+    /// A step's result was known.
+    Cached {
+        /// Which.
+        vertex: usize,
+        /// As in [`BuildEvent::Started`].
+        name: String,
+    },
+    /// A step wrote output.
+    Output {
+        /// Which.
+        vertex: usize,
+        /// Whether to standard error.
+        stderr: bool,
+        /// A line without its newline, or what there is of one.
+        line: String,
+    },
+    /// A step is done.
+    Done {
+        /// Which.
+        vertex: usize,
+        /// How long it took.
+        elapsed: Duration,
+    },
+    /// A step failed.
+    Failed {
+        /// Which.
+        vertex: usize,
+        /// Why.
+        message: String,
+    },
+    /// A base image is being fetched.
+    Transfer {
+        /// What happens.
+        event: TransferEvent,
+    },
+    /// Something the user should know.
+    Warning {
+        /// Complete text, several lines for one with a place in the Containerfile.
+        text: String,
+    },
+}
+
+/// Receives the events of a build, from several threads.
+pub type BuildProgress<'a> = &'a (dyn Fn(BuildEvent) + Send + Sync);
+
+/// Hands the builder's events on.
+pub(super) struct Watcher<'a> {
+    pub(super) progress: BuildProgress<'a>,
+    pub(super) names: Mutex<BTreeMap<usize, String>>,
+}
+
+impl Watcher<'_> {
+    fn name(&self, vertex: usize) -> String {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(&vertex).cloned().unwrap_or_default()
+    }
+}
+
+impl Progress for Watcher<'_> {
+    fn event(&self, event: Event<'_>) {
+        (self.progress)(match event {
+            Event::Plan(vertices) => {
+                let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                names.extend(vertices.iter().map(|vertex| (vertex.id, vertex.name.clone())));
+                BuildEvent::Planned { total: vertices.len() }
+            }
+            Event::Warning(text) => BuildEvent::Warning { text: text.to_owned() },
+            Event::Started(id) => BuildEvent::Started { vertex: id + 1, name: self.name(id) },
+            Event::Cached(id) => BuildEvent::Cached { vertex: id + 1, name: self.name(id) },
+            Event::Done(id, elapsed) => BuildEvent::Done { vertex: id + 1, elapsed },
+            Event::Failed(id, message) => BuildEvent::Failed { vertex: id + 1, message: message.to_owned() },
+            Event::Cancelled(id) => BuildEvent::Failed { vertex: id + 1, message: "cancelled".to_owned() },
+            Event::Log { vertex, stream, text } => BuildEvent::Output {
+                vertex: vertex + 1,
+                stderr: stream == Stream::Stderr,
+                line: String::from_utf8_lossy(text).trim_end_matches(['\n', '\r']).to_owned(),
+            },
+            _ => return,
+        });
+    }
+}
