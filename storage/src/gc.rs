@@ -59,12 +59,12 @@ impl Store {
         for path in trash {
             failures.note(store::delete_trash(&path));
         }
-        if options.partial_blobs && !options.dry_run {
-            if let Some((count, bytes)) = failures.note(crate::content::remove_partial(self, Duration::ZERO))
-            {
-                freed.blobs += count;
-                freed.bytes += bytes;
-            }
+        if options.partial_blobs
+            && !options.dry_run
+            && let Some((count, bytes)) = failures.note(crate::content::remove_partial(self, Duration::ZERO))
+        {
+            freed.blobs += count;
+            freed.bytes += bytes;
         }
         failures.into_result().map(|()| freed)
     }

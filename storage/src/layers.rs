@@ -66,7 +66,11 @@ impl Layers<'_> {
         };
         let result = match known {
             Some(mut known) => {
-                if !layer.blobs.iter().fold(false, |changed, blob| add_blob(&mut known, blob) || changed) {
+                let mut changed = false;
+                for blob in &layer.blobs {
+                    changed |= add_blob(&mut known, blob);
+                }
+                if !changed {
                     return Ok(known);
                 }
                 known

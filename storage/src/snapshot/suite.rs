@@ -54,9 +54,12 @@ fn tree(store: &Store, name: &str) -> Vec<String> {
     names
 }
 
+/// A name and what is tried on an empty store.
+type Case = (&'static str, fn(&Store));
+
 /// All cases, on a store of their own each.
 fn run_suite(place: &Path, driver: Driver, user_namespace: bool) {
-    let cases: [(&str, fn(&Store)); 12] = [
+    let cases: [Case; 12] = [
         ("views", views_show_what_was_committed),
         ("changes", children_change_and_delete),
         ("replaced", replaced_directories_hide_what_was_below),
@@ -326,8 +329,8 @@ fn awkward_trees_are_removed(store: &Store) {
     fs::create_dir_all(closed.join("inside")).unwrap();
     fs::write(closed.join("inside/file"), "").unwrap();
     chown(&closed, Some(5), Some(5)).unwrap();
-    fs::set_permissions(closed.join("inside"), fs::Permissions::from_mode(0)).unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(closed.join("inside"), fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
     symlink("/", root.path.join("link")).unwrap();
     // Deeper than descriptors last, and than a path may be long.
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
