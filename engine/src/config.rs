@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) tmpdir: PathBuf,
     pub(crate) driver: Option<String>,
     pub(crate) cgroup_manager: Option<String>,
+    /// Program of the OCI runtime of new containers; `None` = davit itself.
+    pub(crate) runtime: Option<PathBuf>,
     home: Option<PathBuf>,
 }
 
@@ -74,17 +76,42 @@ pub(crate) fn runtime_directory(identity: Identity) -> Result<PathBuf> {
     Ok(directory)
 }
 
+/// The program of an OCI runtime: a path, or a name that is looked for in `PATH` and where runtimes are installed.
+fn find_program(name: &str) -> Result<PathBuf> {
+    use rustix::fs::{Access, access};
+    let runs = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    let given = Path::new(name);
+    if given.components().count() > 1 {
+        let path = std::path::absolute(given).unwrap_or_else(|_| given.to_owned());
+        return match runs(&path) {
+            true => Ok(path),
+            false => Err(Error::invalid(format!("runtime {name}"), "there is no such program")),
+        };
+    }
+    let search = var_os("PATH").unwrap_or_default();
+    let fixed = [
+        "/usr/bin",
+        "/usr/sbin",
+        "/usr/local/bin",
+        "/usr/local/sbin",
+        "/usr/libexec",
+        "/usr/lib/cri-o-runc/sbin",
+    ];
+    std::env::split_paths(&search)
+        .chain(fixed.map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_absolute() && runs(path))
+        .ok_or_else(|| {
+            Error::invalid(format!("runtime {name}"), "no such program in PATH; install it or give its path")
+        })
+}
+
 impl Config {
     pub(crate) fn new(options: EngineOptions, identity: Identity) -> Result<Self> {
-        match options.runtime.as_deref() {
-            None | Some("" | "davit" | "builtin") => {}
-            Some(other) => {
-                return Err(Error::unsupported(
-                    format!("runtime {other}"),
-                    "only the built-in runtime (davit) exists so far",
-                ));
-            }
-        }
+        let runtime = match options.runtime.as_deref() {
+            None | Some("" | "davit" | "davit-runtime" | "builtin") => None,
+            Some(other) => Some(find_program(other)?),
+        };
         match options.cgroup_manager.as_deref() {
             None | Some("" | "cgroupfs" | "none") => {}
             Some("systemd") => {
@@ -121,6 +148,7 @@ impl Config {
             tmpdir: tmpdir.unwrap_or_else(|| PathBuf::from("/var/tmp")),
             driver: options.storage_driver.filter(|driver| !driver.is_empty()),
             cgroup_manager: options.cgroup_manager.filter(|manager| !manager.is_empty()),
+            runtime,
             home,
         })
     }
@@ -242,11 +270,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_runtimes_are_refused_by_name() {
+    fn runtimes_are_programs() {
         let identity = Identity { uid: 0, rootless: false };
-        let options = EngineOptions { runtime: Some("crun".into()), ..EngineOptions::default() };
-        let error = Config::new(options, identity).unwrap_err();
-        assert!(error.to_string().contains("crun"), "{error}");
+        let of = |name: &str| {
+            let options = EngineOptions { runtime: Some(name.into()), ..EngineOptions::default() };
+            Config::new(options, identity).map(|config| config.runtime)
+        };
+        assert_eq!(of("davit").unwrap(), None);
+        assert_eq!(of("/bin/sh").unwrap(), Some("/bin/sh".into()));
+        assert!(of("sh").unwrap().is_some_and(|path| path.ends_with("sh")));
+        for missing in ["no-such-runtime", "/no/such/runtime", "/etc/passwd"] {
+            let error = of(missing).unwrap_err().to_string();
+            assert!(error.contains(missing), "{error}");
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Engine {
                 "cgroupUnavailable": layout.unavailable().unwrap_or_default(),
                 "eventLogger": "none",
                 "logDriver": "k8s-file",
-                "ociRuntime": { "name": "davit", "path": "built in", "version": version.version },
+                "ociRuntime": oci_runtime(self.config().runtime.as_deref(), &version.version),
                 "security": {
                     "apparmorEnabled": host.apparmor,
                     "capabilities": runtime::capabilities::CapabilitySet::DEFAULT
@@ -165,6 +165,22 @@ impl Engine {
     pub fn check(&self) -> Result<Vec<String>> {
         let report = self.store()?.check(true).map_err(crate::error::storage("check the store"))?;
         Ok(report.damage.iter().map(describe).collect())
+    }
+}
+
+/// The runtime of new containers, as `info` shows it.
+fn oci_runtime(program: Option<&std::path::Path>, version: &str) -> serde_json::Value {
+    match program {
+        None => serde_json::json!({ "name": "davit", "path": "built in", "version": version }),
+        Some(program) => {
+            let output = std::process::Command::new(program).arg("--version").output();
+            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+            serde_json::json!({
+                "name": program.file_name().unwrap_or_default().to_string_lossy(),
+                "path": program,
+                "version": text.unwrap_or_default(),
+            })
+        }
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Launch<'a> {
     pub cleanup_argv: Vec<OsString>,
     /// Whether the container outlives the caller.
     pub mode: LaunchMode,
+    /// Program of another OCI runtime that runs the container; absent = this crate.
+    pub runtime: Option<PathBuf>,
 }
 
 impl<'a> Launch<'a> {
@@ -61,6 +63,7 @@ impl<'a> Launch<'a> {
             cgroup: CgroupSetup::None,
             cleanup_argv: Vec::new(),
             mode: LaunchMode::Detached,
+            runtime: None,
         }
     }
 }

@@ -65,6 +65,18 @@ pub(crate) struct MonitorPlan {
     /// Mounts whose owners are to be mapped through the new user namespace.
     pub(crate) id_mapped: Vec<usize>,
     pub(crate) oom_score_adj: Option<i32>,
+    /// Another runtime, which takes the place of our own init.
+    pub(crate) foreign: Option<ForeignPlan>,
+}
+
+/// What a runtime other than our own is given.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ForeignPlan {
+    pub(crate) program: PathBuf,
+    /// The bundle, with `config.json` and an empty `rootfs`.
+    pub(crate) bundle: PathBuf,
+    /// Detached mounts of the root file system, each over the one before.
+    pub(crate) mounts: Vec<usize>,
 }
 
 /// What is put at one place of the rootfs.
@@ -162,10 +174,10 @@ pub(crate) struct ProcessPlan {
 /// Writes a plan to a sealed memory file.
 pub(crate) fn write(
     monitor: &MonitorPlan,
-    init: &InitPlan,
+    init: Option<&InitPlan>,
     seccomp: &[sys::seccomp_load::Instruction],
 ) -> io::Result<OwnedFd> {
-    let (monitor, init) = (serde_json::to_vec(monitor)?, serde_json::to_vec(init)?);
+    let (monitor, init) = (serde_json::to_vec(monitor)?, serde_json::to_vec(&init)?);
     let mut program = Vec::with_capacity(seccomp.len() * 8);
     for instruction in seccomp {
         program.extend(instruction.code.to_le_bytes());

@@ -110,27 +110,7 @@ pub(crate) fn rootfs(
     context: &mut MountContext<'_>,
     descriptors: &mut Descriptors,
 ) -> Result<RootfsPlan> {
-    let detached =
-        |mount: &Mount| sys::mount::detached(mount).at(Stage::Rootfs, "").map_err(Failure::into_error);
-    let mut mounts = Vec::new();
-    match rootfs {
-        Rootfs::Path(path) => {
-            let mount = Mount::bind_recursive(path).with_propagation(Propagation::Private);
-            mounts.push(descriptors.push(detached(&mount)?));
-        }
-        Rootfs::Mounts(list) if list.is_empty() => {
-            return Err(Error::invalid("the root file system has no mounts"));
-        }
-        Rootfs::Mounts(list) => {
-            for mount in list {
-                let mount = detached(mount)?;
-                sys::mount::set_propagation(&mount, Propagation::Private, true)
-                    .at(Stage::Rootfs, "")
-                    .map_err(Failure::into_error)?;
-                mounts.push(descriptors.push(mount));
-            }
-        }
-    }
+    let mounts = rootfs_mounts(rootfs, descriptors)?;
     let mut places = Vec::new();
     let mut own_dev = true;
     for mount in spec.mounts().as_deref().unwrap_or_default() {
@@ -159,6 +139,32 @@ pub(crate) fn rootfs(
         masked: paths(linux.and_then(|linux| linux.masked_paths().as_ref())),
         read_only_paths: paths(linux.and_then(|linux| linux.readonly_paths().as_ref())),
     })
+}
+
+/// The detached mounts of a root file system.
+pub(crate) fn rootfs_mounts(rootfs: &Rootfs, descriptors: &mut Descriptors) -> Result<Vec<usize>> {
+    let detached =
+        |mount: &Mount| sys::mount::detached(mount).at(Stage::Rootfs, "").map_err(Failure::into_error);
+    let mut mounts = Vec::new();
+    match rootfs {
+        Rootfs::Path(path) => {
+            let mount = Mount::bind_recursive(path).with_propagation(Propagation::Private);
+            mounts.push(descriptors.push(detached(&mount)?));
+        }
+        Rootfs::Mounts(list) if list.is_empty() => {
+            return Err(Error::invalid("the root file system has no mounts"));
+        }
+        Rootfs::Mounts(list) => {
+            for mount in list {
+                let mount = detached(mount)?;
+                sys::mount::set_propagation(&mount, Propagation::Private, true)
+                    .at(Stage::Rootfs, "")
+                    .map_err(Failure::into_error)?;
+                mounts.push(descriptors.push(mount));
+            }
+        }
+    }
+    Ok(mounts)
 }
 
 fn place(

@@ -50,6 +50,9 @@ impl Spawner {
         if spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default()) {
             return Err(Error::invalid("hooks are not supported"));
         }
+        if launch.runtime.is_some() {
+            return self.launch_foreign(launch);
+        }
         let linux = spec.linux().as_ref();
         let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
         if seccomp.is_some_and(|seccomp| seccomp.listener_path().is_some()) {
@@ -121,7 +124,56 @@ impl Spawner {
         monitor.time_offsets = planner::time_offsets(spec);
         (monitor.uid_map, monitor.gid_map, monitor.id_mapped) = (uid_map, gid_map, id_mapped);
         monitor.oom_score_adj = process.oom_score_adj();
-        let launched = self.request(plan_slot, &monitor, &init, &program, descriptors, client)?;
+        let launched = self.request(plan_slot, &monitor, Some(&init), &program, descriptors, client)?;
+        group.keep();
+        Ok(launched)
+    }
+
+    /// The same through another runtime: all that the spec says is its business, but the control group is ours.
+    fn launch_foreign(&self, launch: Launch<'_>) -> Result<Launched> {
+        let mut spec = launch.spec.clone();
+        let terminal =
+            spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
+        let mut descriptors = Descriptors::default();
+        let plan_slot = descriptors.push(placeholder()?);
+        let run_dir = prepare_directory(&launch.run_dir)?;
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let mut group = GroupGuard::create(&launch.cgroup, resources)?;
+        let bundle = run_dir.join("bundle");
+        let place = bundle.join("rootfs");
+        sys::fs::create_dir_all(&place, 0o700)
+            .map_err(|error| Error::file("create", &place, error.source))?;
+        let read_only = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
+        let mut root = oci_spec::runtime::Root::default();
+        root.set_path("rootfs".into());
+        root.set_readonly(Some(read_only));
+        spec.set_root(Some(root));
+        // Runtimes refuse versions that are newer than they are, and ignore fields that they do not know.
+        spec.set_version("1.0.2".to_owned());
+        let file = bundle.join("config.json");
+        let text =
+            serde_json::to_vec(&spec).map_err(|error| Error::file("write", &file, io::Error::from(error)))?;
+        sys::fs::write_atomic(&file, &text, 0o600, sys::fs::Sync::None)
+            .map_err(|error| Error::file("write", &file, error.source))?;
+        let mounts = planner::rootfs_mounts(&launch.rootfs, &mut descriptors)?;
+        let new_pid_namespace = Namespaces::read(&spec, &mut Descriptors::default())?.creates(Ns::Pid);
+        let session = Session {
+            id: launch.id,
+            run_dir: &run_dir,
+            stdin: planner::stdin(launch.stdin, &mut descriptors),
+            stdout: planner::output(launch.stdout, &mut descriptors),
+            stderr: planner::output(launch.stderr, &mut descriptors),
+            attach: launch.attach,
+            log: launch.log,
+            mode: launch.mode,
+        };
+        let (mut monitor, client) = session.plan(terminal, &mut descriptors)?;
+        monitor.cleanup_argv = launch.cleanup_argv;
+        monitor.owns_cgroup = group.paths().is_some();
+        monitor.cgroup = group.paths().cloned();
+        monitor.kill_rest = !new_pid_namespace;
+        monitor.foreign = launch.runtime.map(|program| crate::plan::ForeignPlan { program, bundle, mounts });
+        let launched = self.request(plan_slot, &monitor, None, &[], descriptors, client)?;
         group.keep();
         Ok(launched)
     }
@@ -164,14 +216,14 @@ impl Spawner {
         monitor.cgroup = container.cgroup;
         monitor.join = join;
         monitor.oom_score_adj = request.process.oom_score_adj();
-        self.request(plan_slot, &monitor, &init, &program, descriptors, client)
+        self.request(plan_slot, &monitor, Some(&init), &program, descriptors, client)
     }
 
     fn request(
         &self,
         plan_slot: usize,
         monitor: &MonitorPlan,
-        init: &InitPlan,
+        init: Option<&InitPlan>,
         program: &[sys::seccomp_load::Instruction],
         mut descriptors: Descriptors,
         client: Option<attach::Client>,
@@ -269,6 +321,7 @@ impl Session<'_> {
             gid_map: Vec::new(),
             id_mapped: Vec::new(),
             oom_score_adj: None,
+            foreign: None,
         };
         Ok((plan, client))
     }

@@ -55,7 +55,7 @@ pub(crate) struct GlobalArgs {
     /// Directory of the state that ends with a reboot
     #[arg(long, value_name = "DIR")]
     pub(crate) runroot: Option<std::path::PathBuf>,
-    /// OCI runtime that runs containers (davit, the built-in one)
+    /// OCI runtime of new containers and build steps: davit (the built-in one), a name in PATH, or a path
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<String>,
     /// Driver that stores file systems (overlay, vfs)

@@ -115,6 +115,7 @@ impl Containers<'_> {
                     .map(|manifest| manifest.digest.to_string())
                     .unwrap_or_default(),
                 chain,
+                runtime: engine.config().runtime.clone(),
                 snapshot,
                 settings: CreateRequest { name: Some(name.clone()), ..settings.clone() },
                 entrypoint: argv.entrypoint.clone(),

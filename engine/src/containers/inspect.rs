@@ -311,7 +311,7 @@ impl Containers<'_> {
             hosts_path: file("hosts"),
             static_dir: engine.state().directory(&record.id).to_string_lossy().into_owned(),
             oci_config_path: file("config.json"),
-            oci_runtime: "davit".to_owned(),
+            oci_runtime: runtime_name(record.runtime.as_deref()),
             conmon_pid_file: file("pid.json"),
             pid_file: settings
                 .pidfile
@@ -342,6 +342,12 @@ impl Containers<'_> {
             id: record.id,
         })
     }
+}
+
+/// Name of the runtime of a container; `None` = davit itself.
+fn runtime_name(program: Option<&std::path::Path>) -> String {
+    let name = program.and_then(std::path::Path::file_name).unwrap_or("davit".as_ref());
+    name.to_string_lossy().into_owned()
 }
 
 fn with_prefix(name: &str) -> String {

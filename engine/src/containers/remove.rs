@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// How long the cleanup after an exit may take before somebody else does it, seconds.
 const CLEANUP_GRACE: i64 = 10;
 
+/// How long a monitor may take from the end of its process to the exit record.
+const MONITOR_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
 impl Containers<'_> {
     /// Removes containers.
     pub fn remove(&self, request: &RemoveRequest) -> Result<Vec<Outcome>> {
@@ -164,8 +167,16 @@ impl Containers<'_> {
     pub(super) fn release_run(&self, id: &str) -> Result<()> {
         let state = self.engine.state();
         let run_dir = state.run_directory(id);
-        let run = runtime::state(&run_dir)
-            .map_err(|error| crate::error::runtime(format!("read the state of container {id}"), error))?;
+        let look = || {
+            runtime::state(&run_dir)
+                .map_err(|error| crate::error::runtime(format!("read the state of container {id}"), error))
+        };
+        let mut run = look()?;
+        if run.exit.is_none() && run.process.is_some() {
+            // its process is gone, but a monitor that lives has yet to say how, and writes to the directory
+            let _ = runtime::wait(&run_dir, Some(std::time::Instant::now() + MONITOR_GRACE));
+            run = look()?;
+        }
         if let Some(exit) = &run.exit {
             // before the run directory goes, so that every moment knows how it ended
             files::write_json(&state.directory(id).join("exit.json"), exit, false)?;

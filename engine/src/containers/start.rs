@@ -203,6 +203,7 @@ impl Containers<'_> {
         }
         .argv()?;
         launch.mode = LaunchMode::Detached;
+        launch.runtime = record.runtime.clone();
         let started = Instant::now();
         let launched = engine
             .spawner()?

@@ -63,6 +63,7 @@ impl<'a> StepExecutor<'a> {
         launch.cgroup = self.engine.cgroup_setup(&spec);
         note_group(&run_dir, &launch.cgroup)?;
         launch.mode = LaunchMode::Tied;
+        launch.runtime = self.engine.config().runtime.clone();
         if io.cancel.is_cancelled() {
             return Ok(StepExit { code: 137, signal: Some(9), oom_killed: false });
         }

@@ -24,6 +24,9 @@ pub(crate) struct ContainerRecord {
     /// Top layer; `None` for an image without layers.
     #[serde(default)]
     pub(crate) chain: Option<oci::ChainId>,
+    /// Program of the OCI runtime that runs it; `None` = davit itself.
+    #[serde(default)]
+    pub(crate) runtime: Option<std::path::PathBuf>,
     /// Key of the writable snapshot.
     pub(crate) snapshot: String,
     /// What was asked for, with the image's settings merged in: environment, user, directory, labels, stop signal.

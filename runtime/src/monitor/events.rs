@@ -337,6 +337,9 @@ impl Loop {
             while self.read_output(kind) {}
         }
         let record = self.exit_record();
+        if let Some(foreign) = &self.running.plan.foreign {
+            super::foreign::delete(&self.running.plan, foreign);
+        }
         let json = serde_json::to_vec(&record).unwrap_or_default();
         let _ = record::write_exit(&self.running.plan.run_dir, &json);
         let mut frame = vec![wire::EXITED];

@@ -6,6 +6,7 @@
 //! "stopped".
 
 mod events;
+mod foreign;
 mod log;
 mod start;
 

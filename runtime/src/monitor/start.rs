@@ -11,8 +11,9 @@ use crate::cgroup;
 use crate::error::Stage;
 use crate::init;
 use crate::launch::LogConfig;
+use crate::monitor::foreign;
 use crate::monitor::log::Log;
-use crate::plan::{MonitorPlan, PlanFile, Stream};
+use crate::plan::{ForeignPlan, MonitorPlan, PlanFile, Stream};
 use crate::record::{self, ProcessRecord};
 use crate::wire::{self, At, Descriptors, Failure};
 
@@ -74,46 +75,10 @@ pub(super) fn start(
         }
         None => None,
     };
-    let group = plan.cgroup.clone().map(cgroup::Manager::open);
-    let directory = match &group {
-        Some(group) => group.directory().at(Stage::Cgroup, "")?,
-        None => None,
+    let (record, terminal) = match &plan.foreign {
+        Some(foreign) => run_foreign(&plan, foreign, descriptors, child)?,
+        None => run_own(&plan, file, descriptors, child, trampoline)?,
     };
-    let (sync, theirs) = sys::scm::packet_pair().at(Stage::Spawn, "socket")?;
-    let started_unix_nanos = super::now_unix_nanos();
-    let request = Clone { flags: 0, cgroup: directory.as_ref().map(AsFd::as_fd), pidfd: false };
-    let stage = match sys::process::clone3(&request).at(Stage::Spawn, "clone")? {
-        Fork::Child => {
-            drop((sync, stdin, stdout, stderr, client, listener, log, signals));
-            let fork = Staged { plan: &plan, file, group: group.as_ref(), trampoline };
-            fork.run(descriptors, child, &theirs)
-        }
-        Fork::Parent { child, .. } => child,
-    };
-    drop((theirs, child, directory));
-    let mut starting = Starting { sync, init: None, run_dir: plan.run_dir.clone(), armed: true };
-    let pid = starting.expect_pid()?;
-    reap(stage);
-    let status = sys::pidfd::status(pid).at(Stage::Spawn, "read the start time")?;
-    let own = std::process::id();
-    let record = ProcessRecord {
-        version: 1,
-        id: plan.id.clone(),
-        init_pid: pid,
-        start_time: status.start_time,
-        monitor_pid: own,
-        monitor_start_time: sys::pidfd::status(own).map(|status| status.start_time).unwrap_or(0),
-        started_unix_nanos,
-        terminal: plan.terminal,
-        cgroup: plan.cgroup.clone(),
-    };
-    record::write_process(&plan.run_dir, &record).at(Stage::Spawn, "write pid.json")?;
-    prepare(&plan, pid, &descriptors)?;
-    drop(descriptors);
-    // A failed send means that init has ended, and has said why.
-    let _ = sys::scm::send(&starting.sync, &[wire::GO], &[]);
-    let terminal = starting.wait_for_exec(&plan)?;
-    starting.armed = false;
     for descriptor in [&stdin, &stdout, &stderr].into_iter().flatten() {
         rustix::io::ioctl_fionbio(descriptor, true).at(Stage::Stdio, "")?;
     }
@@ -126,6 +91,89 @@ pub(super) fn start(
         None => None,
     };
     Ok(Running { plan, record, signals, stdin, stdout, stderr, terminal, client, listener, log })
+}
+
+/// Clones init and leads it to its program.
+fn run_own(
+    plan: &MonitorPlan,
+    file: &PlanFile,
+    descriptors: Descriptors,
+    child: ChildStreams,
+    trampoline: &OwnedFd,
+) -> Result<(ProcessRecord, Option<OwnedFd>), Failure> {
+    let group = plan.cgroup.clone().map(cgroup::Manager::open);
+    let directory = match &group {
+        Some(group) => group.directory().at(Stage::Cgroup, "")?,
+        None => None,
+    };
+    let (sync, theirs) = sys::scm::packet_pair().at(Stage::Spawn, "socket")?;
+    let started_unix_nanos = super::now_unix_nanos();
+    let request = Clone { flags: 0, cgroup: directory.as_ref().map(AsFd::as_fd), pidfd: false };
+    let stage = match sys::process::clone3(&request).at(Stage::Spawn, "clone")? {
+        Fork::Child => {
+            // What else the monitor has open ends with the exec; this one must end with the monitor.
+            drop(sync);
+            let fork = Staged { plan, file, group: group.as_ref(), trampoline };
+            fork.run(descriptors, child, &theirs)
+        }
+        Fork::Parent { child, .. } => child,
+    };
+    drop((theirs, child, directory));
+    let mut starting = Starting { sync, init: None, run_dir: plan.run_dir.clone(), armed: true };
+    let pid = starting.expect_pid()?;
+    reap(stage);
+    let status = sys::pidfd::status(pid).at(Stage::Spawn, "read the start time")?;
+    let record = note(plan, pid, status.start_time, started_unix_nanos)?;
+    prepare(plan, pid, &descriptors)?;
+    drop(descriptors);
+    // A failed send means that init has ended, and has said why.
+    let _ = sys::scm::send(&starting.sync, &[wire::GO], &[]);
+    let terminal = starting.wait_for_exec(plan)?;
+    starting.armed = false;
+    Ok((record, terminal))
+}
+
+/// Has another runtime create and start the container.
+fn run_foreign(
+    plan: &MonitorPlan,
+    foreign: &ForeignPlan,
+    mut descriptors: Descriptors,
+    child: ChildStreams,
+) -> Result<(ProcessRecord, Option<OwnedFd>), Failure> {
+    let started_unix_nanos = super::now_unix_nanos();
+    let started = foreign::create(plan, foreign, &mut descriptors, child.streams)?;
+    drop(descriptors);
+    let status = sys::pidfd::status(started.pid).at(Stage::Spawn, "read the start time")?;
+    // Before the program runs: one that is there is known.
+    let record = note(plan, started.pid, status.start_time, started_unix_nanos)?;
+    if let Err(failure) = foreign::go(plan, foreign) {
+        record::remove_process(&plan.run_dir);
+        return Err(failure);
+    }
+    Ok((record, started.terminal))
+}
+
+/// Writes down which process the container is.
+fn note(
+    plan: &MonitorPlan,
+    pid: u32,
+    start_time: u64,
+    started_unix_nanos: i64,
+) -> Result<ProcessRecord, Failure> {
+    let own = std::process::id();
+    let record = ProcessRecord {
+        version: 1,
+        id: plan.id.clone(),
+        init_pid: pid,
+        start_time,
+        monitor_pid: own,
+        monitor_start_time: sys::pidfd::status(own).map(|status| status.start_time).unwrap_or(0),
+        started_unix_nanos,
+        terminal: plan.terminal,
+        cgroup: plan.cgroup.clone(),
+    };
+    record::write_process(&plan.run_dir, &record).at(Stage::Spawn, "write pid.json")?;
+    Ok(record)
 }
 
 /// Pipes and /dev/null: the child's ends, then the monitor's.
