@@ -33,6 +33,7 @@ fn record(id: &str, name: &str, created: i64) -> ContainerRecord {
         image_id: "0".repeat(64),
         image_digest: String::new(),
         chain: None,
+        runtime: None,
         snapshot: format!("c-{}", &id[..24]),
         settings: CreateRequest::default(),
         entrypoint: vec!["sh".into()],
