@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::WaitOptions;
@@ -14,8 +15,8 @@ use crate::plan::Stream;
 use crate::record::{self, ExitRecord};
 use crate::wire;
 
-/// How long after the end clients have to take what was said, in milliseconds.
-const FLUSH_MILLISECONDS: i64 = 10_000;
+/// How long after the end clients have to take what was said.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
 
 struct ClientConnection {
     socket: OwnedFd,
@@ -387,18 +388,19 @@ impl Loop {
     }
 
     fn flush_clients(&mut self) {
-        let clock = || rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let milliseconds = |time: rustix::time::Timespec| time.tv_sec * 1000 + time.tv_nsec / 1_000_000;
-        let end = milliseconds(clock()) + FLUSH_MILLISECONDS;
+        let end = Instant::now() + FLUSH_DEADLINE;
         loop {
             self.clients.retain_mut(|client| client.flush() && !client.pending.is_empty());
-            let left = end - milliseconds(clock());
-            if self.clients.is_empty() || left <= 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if self.clients.is_empty() || left.is_zero() {
                 return;
             }
             let mut entries: Vec<PollFd<'_>> =
                 self.clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::OUT)).collect();
-            let timeout = rustix::time::Timespec { tv_sec: left / 1000, tv_nsec: left % 1000 * 1_000_000 };
+            let timeout = rustix::time::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
             let _ = rustix::event::poll(&mut entries, Some(&timeout));
         }
     }
