@@ -6,6 +6,7 @@ mod bad_input;
 mod build;
 mod cli;
 mod crash;
+mod docker;
 mod interop;
 mod limits;
 mod rootless;
