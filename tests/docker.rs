@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::{
     Access, Davit, Done, Registry, busybox_tar, context, finish, scratch, tool, wait_until,
@@ -17,6 +18,9 @@ struct Dockerd {
     group: String,
 }
 
+const PRIVATE: &str =
+    "mount -t tmpfs run /run && mkdir -p /etc/docker && mount -t tmpfs docker /etc/docker && exec \"$@\"";
+
 impl Dockerd {
     fn start() -> Self {
         let dir = scratch();
@@ -25,8 +29,9 @@ impl Dockerd {
         let log = std::fs::File::create(path("log")).unwrap();
         let child = Command::new("unshare")
             .args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--propagation", "private"])
-            // containerd's shims have their sockets in /run, wherever its own directories are
-            .args(["sh", "-c", "mount -t tmpfs run /run && exec \"$@\"", "sh", "dockerd"])
+            // containerd's shims have their sockets in /run, wherever its own directories are, and the daemon makes
+            // itself a key in /etc/docker
+            .args(["sh", "-c", PRIVATE, "sh", "dockerd"])
             .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
             .args(["--host", &format!("unix://{}", path("sock")), "--cgroup-parent", &format!("/{group}")])
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=overlay2"])
@@ -60,6 +65,13 @@ impl Dockerd {
         finish(self.command().args(args))
     }
 
+    /// The directories of its control groups, in whichever hierarchies there are.
+    fn groups(&self) -> Vec<PathBuf> {
+        let tops = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let tops = tops.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]);
+        tops.map(|top| top.join(&self.group)).filter(|group| group.is_dir()).collect()
+    }
+
     /// The digest of an image's config.
     fn id(&self, name: &str) -> String {
         self.run(&["image", "inspect", "--format", "{{.Id}}", name]).ok()
@@ -68,18 +80,25 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        // unshare takes the whole process namespace with it
+        // unshare takes the whole process namespace with it, whose processes take a moment to end
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let tops = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        for top in tops.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]) {
-            let group = top.join(&self.group);
-            if group.is_dir() {
-                let group = group.to_str().unwrap();
-                let _ = tool("find", [group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
-            }
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.groups().iter().any(|group| !remove_groups(group)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Removes a control group and those below it; tells whether it is gone.
+fn remove_groups(group: &Path) -> bool {
+    for child in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if child.path().is_dir() {
+            remove_groups(&child.path());
+        }
+    }
+    let _ = std::fs::remove_dir(group);
+    !group.exists()
 }
 
 #[test]
@@ -254,8 +273,10 @@ fn nothing_of_the_daemon_stays() {
     let docker = Dockerd::start();
     docker.run(&["import", busybox_tar().to_str().unwrap(), "base"]).ok();
     docker.run(&["run", "-d", "--network=none", "base", "sleep", "600"]).ok();
-    let (dir, group) = (docker.path(""), docker.group.clone());
+    let (dir, group, groups) = (docker.path(""), docker.group.clone(), docker.groups());
+    assert!(!groups.is_empty(), "a running container has a control group");
     drop(docker);
+    assert_eq!(groups.iter().find(|group| group.exists()), None);
     assert!(!Path::new(&dir).exists());
     assert_eq!(crate::support::mounts_below(&group), Vec::<String>::new());
     wait_until("the daemon's processes are gone", || crate::support::processes_with(&group).is_empty());
