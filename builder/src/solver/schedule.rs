@@ -6,7 +6,7 @@ use crate::cache::key::Input;
 use crate::graph::VertexId;
 use crate::ports::Event;
 use oci::Digest;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// The key of a vertex.
 enum KeyState {
@@ -56,6 +56,13 @@ pub(super) struct Schedule<'a, W: Work> {
     work: &'a W,
     order: &'a Order<'a>,
     nodes: Vec<Node<W::Output>>,
+    /// By vertex: those that take from it.
+    consumers: Vec<Vec<VertexId>>,
+    /// Vertices that changed, so that their demands must be passed on.
+    demands: BTreeSet<VertexId>,
+    /// Vertices that changed, or whose inputs did. Only these are looked at: the work is that of what changes, not
+    /// the size of the graph for each message.
+    dirty: BTreeSet<VertexId>,
     ready: VecDeque<Job<W::Output>>,
     failure: Option<W::Error>,
     stopped: bool,
@@ -66,7 +73,14 @@ pub(super) struct Schedule<'a, W: Work> {
 impl<'a, W: Work> Schedule<'a, W> {
     pub(super) fn new(work: &'a W, order: &'a Order<'a>) -> Self {
         let mut nodes: Vec<Node<W::Output>> = Vec::with_capacity(order.graph.len());
-        for (_, vertex) in order.graph.vertices() {
+        let mut consumers: Vec<Vec<VertexId>> = vec![Vec::new(); order.graph.len()];
+        for (id, vertex) in order.graph.vertices() {
+            for edge in &vertex.inputs {
+                let known = &mut consumers[edge.from.0];
+                if known.last() != Some(&id) {
+                    known.push(id);
+                }
+            }
             let fresh = vertex.no_cache || vertex.inputs.iter().any(|edge| nodes[edge.from.0].fresh);
             nodes.push(Node {
                 key: KeyState::Idle,
@@ -77,10 +91,31 @@ impl<'a, W: Work> Schedule<'a, W> {
                 blocked: false,
             });
         }
+        let mut schedule = Self {
+            work,
+            order,
+            nodes,
+            consumers,
+            demands: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            ready: VecDeque::new(),
+            failure: None,
+            stopped: false,
+            ran: 0,
+            cached: 0,
+        };
         for target in order.targets {
-            nodes[target.0].output = OutputState::Wanted;
+            schedule.nodes[target.0].output = OutputState::Wanted;
+            schedule.touch(*target);
         }
-        Self { work, order, nodes, ready: VecDeque::new(), failure: None, stopped: false, ran: 0, cached: 0 }
+        schedule
+    }
+
+    /// Notes that something of a vertex changed.
+    fn touch(&mut self, vertex: VertexId) {
+        self.demands.insert(vertex);
+        self.dirty.insert(vertex);
+        self.dirty.extend(&self.consumers[vertex.0]);
     }
 
     pub(super) fn has_ready(&self) -> bool {
@@ -109,6 +144,7 @@ impl<'a, W: Work> Schedule<'a, W> {
             Message::Ran(vertex, Ok(output), elapsed) => {
                 self.ran += 1;
                 self.nodes[vertex.0].output = OutputState::Done(output);
+                self.touch(vertex);
                 self.order.progress.event(Event::Done(vertex.0, elapsed));
             }
             Message::Hashed(vertex, Err(error)) | Message::Ran(vertex, Err(error), _) => {
@@ -153,80 +189,76 @@ impl<'a, W: Work> Schedule<'a, W> {
         self.set_key(vertex, Some(key));
     }
 
-    /// Carries all demands and results as far as they go without waiting.
+    /// Carries all demands and results as far as they go without waiting: demands from the target down, then results
+    /// from the sources up, and again.
     pub(super) fn settle(&mut self) {
         while !self.stopped {
-            let mut changed = false;
-            for index in (0..self.nodes.len()).rev() {
-                changed |= self.demand(VertexId(index));
+            while let Some(vertex) = self.demands.pop_last() {
+                self.demand(vertex);
             }
-            for index in 0..self.nodes.len() {
-                self.note_blocked(VertexId(index));
-                changed |= self.advance_key(VertexId(index));
-                changed |= self.advance_output(VertexId(index));
+            let mut from = VertexId(0);
+            while let Some(vertex) = self.dirty.range(from..).next().copied() {
+                self.dirty.remove(&vertex);
+                // What this changes above is met in this pass, what it changes here or below in the next one.
+                from = VertexId(vertex.0 + 1);
+                self.note_blocked(vertex);
+                self.advance_key(vertex);
+                self.advance_output(vertex);
             }
-            if !changed {
+            if self.demands.is_empty() && self.dirty.is_empty() {
                 break;
             }
         }
     }
 
-    fn want_key(&mut self, vertex: VertexId) -> bool {
-        let node = &mut self.nodes[vertex.0];
-        let idle = matches!(node.key, KeyState::Idle);
-        if idle {
-            node.key = KeyState::Wanted;
+    fn want_key(&mut self, vertex: VertexId) {
+        if matches!(self.nodes[vertex.0].key, KeyState::Idle) {
+            self.nodes[vertex.0].key = KeyState::Wanted;
+            self.touch(vertex);
         }
-        idle
     }
 
-    fn want_output(&mut self, vertex: VertexId) -> bool {
-        let node = &mut self.nodes[vertex.0];
-        let idle = matches!(node.output, OutputState::Idle);
-        if idle {
-            node.output = OutputState::Wanted;
+    fn want_output(&mut self, vertex: VertexId) {
+        if matches!(self.nodes[vertex.0].output, OutputState::Idle) {
+            self.nodes[vertex.0].output = OutputState::Wanted;
+            self.touch(vertex);
         }
-        idle
     }
 
     /// Passes a vertex's demands on to its inputs.
-    fn demand(&mut self, vertex: VertexId) -> bool {
-        let mut changed = false;
+    fn demand(&mut self, vertex: VertexId) {
         if matches!(self.nodes[vertex.0].output, OutputState::Wanted) {
-            changed |= self.want_key(vertex);
+            self.want_key(vertex);
         }
         let graph = self.order.graph;
         let inputs = &graph.vertex(vertex).inputs;
-        match self.nodes[vertex.0].key {
+        let node = &self.nodes[vertex.0];
+        let output_wanted = matches!(node.output, OutputState::Wanted);
+        match node.key {
             KeyState::Wanted => {
-                let node = &self.nodes[vertex.0];
                 // Something below must run before the key can be known, so most likely this vertex must run too:
                 // what else it needs runs meanwhile.
-                let needs_inputs = node.blocked && matches!(node.output, OutputState::Wanted);
+                let needs_inputs = node.blocked && output_wanted;
                 for edge in inputs {
-                    changed |= self.want_key(edge.from);
+                    self.want_key(edge.from);
                     if needs_inputs {
-                        changed |= self.want_output(edge.from);
+                        self.want_output(edge.from);
                     }
                 }
             }
-            KeyState::Known(_) => {
-                let node = &self.nodes[vertex.0];
-                if matches!(node.output, OutputState::Wanted) && node.looked_up {
-                    for edge in inputs {
-                        changed |= self.want_output(edge.from);
-                    }
+            KeyState::Known(_) if output_wanted && node.looked_up => {
+                for edge in inputs {
+                    self.want_output(edge.from);
                 }
             }
-            KeyState::Idle | KeyState::Hashing { .. } => {}
+            KeyState::Idle | KeyState::Hashing { .. } | KeyState::Known(_) => {}
         }
-        changed
     }
 
     /// Notes whether the vertex' key waits for a step that runs, or is known to have to.
     fn note_blocked(&mut self, vertex: VertexId) {
         let wanted = matches!(self.nodes[vertex.0].key, KeyState::Wanted);
-        self.nodes[vertex.0].blocked = wanted
+        let blocked = wanted
             && self.order.graph.vertex(vertex).inputs.iter().any(|edge| {
                 let input = &self.nodes[edge.from.0];
                 let runs = match input.output {
@@ -236,11 +268,14 @@ impl<'a, W: Work> Schedule<'a, W> {
                 };
                 input.blocked || (edge.by_content && runs)
             });
+        if std::mem::replace(&mut self.nodes[vertex.0].blocked, blocked) != blocked {
+            self.touch(vertex);
+        }
     }
 
-    fn advance_key(&mut self, vertex: VertexId) -> bool {
+    fn advance_key(&mut self, vertex: VertexId) {
         if !matches!(self.nodes[vertex.0].key, KeyState::Wanted) {
-            return false;
+            return;
         }
         let graph = self.order.graph;
         let inputs = &graph.vertex(vertex).inputs;
@@ -248,22 +283,23 @@ impl<'a, W: Work> Schedule<'a, W> {
             let node = &mut self.nodes[vertex.0];
             node.key = KeyState::Known(key);
             node.output = OutputState::Done(output);
-            return true;
+            self.touch(vertex);
+            return;
         }
         if inputs.is_empty() {
-            self.nodes[vertex.0].key = KeyState::Known(None);
-            return true;
+            self.set_key(vertex, None);
+            return;
         }
         let mut keys: Vec<Option<Key>> = Vec::with_capacity(inputs.len());
         for edge in inputs {
             match &self.nodes[edge.from.0].key {
                 KeyState::Known(key) => keys.push(key.clone()),
-                _ => return false,
+                _ => return,
             }
         }
         if inputs.iter().zip(&keys).any(|(edge, key)| !edge.by_content && key.is_none()) {
-            self.nodes[vertex.0].key = KeyState::Known(None);
-            return true;
+            self.set_key(vertex, None);
+            return;
         }
         let cheap: Option<Key> = keys
             .into_iter()
@@ -271,22 +307,21 @@ impl<'a, W: Work> Schedule<'a, W> {
             .map(|keys| Key::of(&self.work.definition(vertex), keys.iter().map(Input::Whole)));
         if !inputs.iter().any(|edge| edge.by_content) {
             self.set_key(vertex, cheap);
-            return true;
+            return;
         }
         if let Some(cheap) = &cheap
             && !self.nodes[vertex.0].fresh
             && let Some(key) = self.work.known_as(cheap)
         {
             self.set_key(vertex, Some(key));
-            return true;
+            return;
         }
-        self.start_hash(vertex, cheap)
+        self.start_hash(vertex, cheap);
     }
 
     /// Hashes the selected content as soon as the inputs that hold it are there.
-    fn start_hash(&mut self, vertex: VertexId, cheap: Option<Key>) -> bool {
+    fn start_hash(&mut self, vertex: VertexId, cheap: Option<Key>) {
         let graph = self.order.graph;
-        let mut changed = false;
         let mut outputs = Vec::new();
         let mut waiting = false;
         for edge in graph.vertex(vertex).inputs.iter().filter(|edge| edge.by_content) {
@@ -294,7 +329,7 @@ impl<'a, W: Work> Schedule<'a, W> {
                 OutputState::Done(output) => outputs.push(output.clone()),
                 _ => {
                     waiting = true;
-                    changed |= self.want_output(edge.from);
+                    self.want_output(edge.from);
                 }
             }
         }
@@ -303,18 +338,19 @@ impl<'a, W: Work> Schedule<'a, W> {
             // likely neither is this vertex: let them run meanwhile.
             if matches!(self.nodes[vertex.0].output, OutputState::Wanted) {
                 for edge in &graph.vertex(vertex).inputs {
-                    changed |= self.want_output(edge.from);
+                    self.want_output(edge.from);
                 }
             }
-            return changed;
+            return;
         }
         self.nodes[vertex.0].key = KeyState::Hashing { cheap };
+        self.touch(vertex);
         self.ready.push_back(Job { vertex, inputs: outputs, kind: JobKind::Hash });
-        true
     }
 
     fn set_key(&mut self, vertex: VertexId, key: Option<Key>) {
         self.nodes[vertex.0].key = KeyState::Known(key);
+        self.touch(vertex);
     }
 
     /// Tells that a vertex is cached, and with it all that it is made of and that was not needed: nobody looked
@@ -340,16 +376,18 @@ impl<'a, W: Work> Schedule<'a, W> {
         }
     }
 
-    fn advance_output(&mut self, vertex: VertexId) -> bool {
+    fn advance_output(&mut self, vertex: VertexId) {
         let node = &mut self.nodes[vertex.0];
         if !matches!(node.output, OutputState::Wanted) {
-            return false;
+            return;
         }
-        let KeyState::Known(key) = &node.key else { return false };
+        let KeyState::Known(key) = &node.key else { return };
         let key = key.clone();
         if !node.looked_up {
             node.looked_up = true;
-            if !node.fresh
+            let fresh = node.fresh;
+            self.touch(vertex);
+            if !fresh
                 && let Some(key) = &key
                 && let Some(output) = self.work.look_up(vertex, key)
             {
@@ -358,18 +396,18 @@ impl<'a, W: Work> Schedule<'a, W> {
                     self.tell_cached(vertex);
                 }
             }
-            return true;
+            return;
         }
         let mut inputs = Vec::new();
         for edge in &self.order.graph.vertex(vertex).inputs {
             match &self.nodes[edge.from.0].output {
                 OutputState::Done(output) => inputs.push(output.clone()),
-                _ => return false,
+                _ => return,
             }
         }
         self.nodes[vertex.0].output = OutputState::Running;
+        self.touch(vertex);
         self.ready.push_back(Job { vertex, inputs, kind: JobKind::Run { key } });
-        true
     }
 
     pub(super) fn finish(self) -> Result<Solved<W::Output>, W::Error> {
