@@ -30,32 +30,26 @@ struct Holder {
     single_id: bool,
 }
 
-/// Joins the user's namespaces, making them first where there are none. Returns warnings.
+/// Joins the user's namespaces, making them first where there are none. Returns warnings, which only the command gets
+/// that makes them: others would say the same again.
 pub(super) fn enter(identity: Identity) -> Result<Vec<String>> {
     let directory = runtime_directory(identity)?;
     files::create_directory(&directory)?;
-    let single_id = match join(&directory)? {
-        Some(single_id) => single_id,
-        None => {
-            let _lock = lock(&directory.join("userns.lock"))?;
-            match join(&directory)? {
-                Some(single_id) => single_id,
-                None => {
-                    create(&directory, identity)?;
-                    join(&directory)?.ok_or_else(|| {
-                        Error::os(
-                            "enter the user namespace",
-                            std::io::Error::other("its holder ended at once"),
-                        )
-                    })?
-                }
-            }
-        }
-    };
+    if join(&directory)?.is_some() {
+        return Ok(Vec::new());
+    }
+    let _lock = lock(&directory.join("userns.lock"))?;
+    if join(&directory)?.is_some() {
+        return Ok(Vec::new());
+    }
+    create(&directory, identity)?;
+    let single_id = join(&directory)?.ok_or_else(|| {
+        Error::os("enter the user namespace", std::io::Error::other("its holder ended at once"))
+    })?;
     Ok(if single_id {
         vec![
-            "no subordinate IDs (/etc/subuid, /etc/subgid, newuidmap, newgidmap): only the own ID is mapped, so files \
-             of other owners cannot be kept"
+            "no subordinate IDs: only the own ID is mapped, so files of other owners are kept as the own user's. \
+             For more, install newuidmap (uidmap) and give this user a line in /etc/subuid and in /etc/subgid"
                 .to_owned(),
         ]
     } else {
