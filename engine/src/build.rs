@@ -133,7 +133,7 @@ impl Engine {
             names.push(self.name_image(name, &found)?);
         }
         let mut warnings = built.warnings;
-        warnings.extend(self.unlimited(&request.limits));
+        warnings.extend(self.unlimited(&request.limits)?);
         Ok(BuildReport { id, names, ran: built.ran, cached: built.cached, warnings })
     }
 }

@@ -113,10 +113,7 @@ impl Config {
             Some(other) => Some(find_program(other)?),
         };
         match options.cgroup_manager.as_deref() {
-            None | Some("" | "cgroupfs" | "none") => {}
-            Some("systemd") => {
-                return Err(Error::unsupported("cgroup manager systemd", "only cgroupfs exists so far"));
-            }
+            None | Some("" | "cgroupfs" | "none" | "systemd") => {}
             Some(other) => {
                 return Err(Error::invalid(
                     format!("cgroup manager {other}"),
@@ -229,6 +226,20 @@ impl Config {
             .collect()
     }
 
+    /// The socket of the bus on which systemd is asked for control groups: the system's or the user's.
+    pub(crate) fn bus_socket(&self) -> PathBuf {
+        if !self.identity.rootless {
+            return PathBuf::from("/run/dbus/system_bus_socket");
+        }
+        let named = var_os("DBUS_SESSION_BUS_ADDRESS").and_then(|address| address.into_string().ok());
+        if let Some(path) = named.as_deref().and_then(bus_path) {
+            return path;
+        }
+        absolute_variable("XDG_RUNTIME_DIR")
+            .unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", self.identity.uid)))
+            .join("bus")
+    }
+
     /// Proxies of the caller.
     pub(crate) fn proxy(&self) -> ProxyOptions {
         let either = |lower: &str, upper: &str| {
@@ -265,9 +276,22 @@ impl Config {
     }
 }
 
+/// The first path in a bus address: `unix:path=/run/user/1000/bus,guid=...;...`.
+fn bus_path(address: &str) -> Option<PathBuf> {
+    let unix = address.split(';').find_map(|one| one.strip_prefix("unix:"))?;
+    unix.split(',').find_map(|pair| pair.strip_prefix("path=")).map(PathBuf::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bus_addresses_name_a_path() {
+        assert_eq!(bus_path("unix:path=/run/user/1/bus,guid=ab"), Some("/run/user/1/bus".into()));
+        assert_eq!(bus_path("tcp:host=a;unix:guid=ab,path=/b"), Some("/b".into()));
+        assert_eq!(bus_path("unix:abstract=/tmp/x"), None);
+    }
 
     #[test]
     fn runtimes_are_programs() {

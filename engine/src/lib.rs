@@ -11,6 +11,7 @@ pub mod containers;
 pub mod entry;
 mod error;
 mod filters;
+mod groups;
 pub mod images;
 pub mod login;
 pub mod options;
@@ -40,7 +41,7 @@ pub struct EngineOptions {
     pub runroot: Option<PathBuf>,
     /// `--storage-driver`: `overlay` or `vfs`; `None` = what works here.
     pub storage_driver: Option<String>,
-    /// `--cgroup-manager`: `cgroupfs`; `None` = what works here.
+    /// `--cgroup-manager`: `systemd`, `cgroupfs` or `none`; `None` = what works here.
     pub cgroup_manager: Option<String>,
     /// `--runtime`: `davit` or `None` = the built-in one; others are refused by name for now.
     pub runtime: Option<String>,
@@ -63,6 +64,7 @@ struct Inner {
     spawner: Option<Spawner>,
     store: OnceLock<Store>,
     host: OnceLock<spec::Host>,
+    groups: OnceLock<groups::Groups>,
     registries: OnceLock<Arc<Registries>>,
 }
 
@@ -79,6 +81,7 @@ impl Engine {
                 spawner: entered.spawner,
                 store: OnceLock::new(),
                 host: OnceLock::new(),
+                groups: OnceLock::new(),
                 registries: OnceLock::new(),
             }),
         })
@@ -131,8 +134,17 @@ impl Engine {
         if let Some(host) = self.inner.host.get() {
             return Ok(host);
         }
-        let host = spec::Host::look(runtime::cgroup::layout())?;
+        let host = spec::Host::look(&self.groups()?.layout)?;
         Ok(self.inner.host.get_or_init(|| host))
+    }
+
+    /// Who makes control groups.
+    pub(crate) fn groups(&self) -> Result<&groups::Groups> {
+        if let Some(groups) = self.inner.groups.get() {
+            return Ok(groups);
+        }
+        let groups = groups::Groups::look(self.config())?;
+        Ok(self.inner.groups.get_or_init(|| groups))
     }
 
     /// `registries.conf`.

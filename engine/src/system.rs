@@ -67,7 +67,8 @@ impl Engine {
             }
         }
         let images = store.images().list().map_err(crate::error::storage("list images"))?.len();
-        let layout = runtime::cgroup::layout();
+        let groups = self.groups()?;
+        let layout = &groups.layout;
         let controllers: Vec<&str> = [
             "cpuset", "cpu", "io", "blkio", "memory", "hugetlb", "pids", "rdma", "misc", "devices", "freezer",
         ]
@@ -97,9 +98,9 @@ impl Engine {
                 "cgroupManager": if layout.unavailable().is_some() {
                     "none"
                 } else {
-                    config.cgroup_manager.as_deref().unwrap_or("cgroupfs")
+                    groups.manager.name()
                 },
-                "cgroupVersion": if layout.is_unified() { "v2" } else { "v1" },
+                "cgroupVersion": if runtime::cgroup::unified_mount().is_some() { "v2" } else { "v1" },
                 "cgroupControllers": controllers,
                 "cgroupUnavailable": layout.unavailable().unwrap_or_default(),
                 "eventLogger": "none",

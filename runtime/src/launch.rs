@@ -8,6 +8,7 @@ use std::time::Instant;
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 
 use crate::attach;
+use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::record::ExitRecord;
 use crate::wire;
@@ -118,9 +119,10 @@ pub struct LogConfig {
 pub enum CgroupSetup {
     /// Stays in the group of the caller; limits of the spec are not applied.
     None,
-    /// A group of this path below the hierarchy's root, created with the limits of `linux.resources`. For the systemd
-    /// manager: `slice:prefix:name`.
+    /// A group of this path below the hierarchy's root, created with the limits of `linux.resources`.
     Path(PathBuf),
+    /// A group below a scope of systemd's.
+    Scope(cgroup::Scope),
 }
 
 /// Whether a container outlives its caller.
@@ -143,6 +145,8 @@ pub struct ExecRequest<'a> {
     pub session_dir: PathBuf,
     /// The process.
     pub process: &'a Process,
+    /// Where systemd is reached, for containers in a scope; absent = the caller may write to its groups itself.
+    pub bus: Option<cgroup::Bus>,
     /// The filter to load; normally the container's own.
     pub seccomp: Option<&'a LinuxSeccomp>,
     /// Standard input.
@@ -172,6 +176,7 @@ impl<'a> ExecRequest<'a> {
             run_dir: run_dir.into(),
             session_dir: session_dir.into(),
             process,
+            bus: None,
             seccomp: None,
             stdin: StdinMode::Null,
             stdout: OutputMode::Captured,

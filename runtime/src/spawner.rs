@@ -65,8 +65,8 @@ impl Spawner {
         let user_namespace = new_user || namespaces.joins(Ns::User) || sys::idmap::in_user_namespace();
         let run_dir = prepare_directory(&launch.run_dir)?;
         // From here on a failure must remove the group again.
-        let mut group =
-            GroupGuard::create(&launch.cgroup, linux.and_then(|linux| linux.resources().as_ref()))?;
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let (mut group, socket) = self.group(&launch.cgroup, resources)?;
         let mut context = MountContext {
             bundle: launch.bundle.as_deref(),
             cgroup: group.paths(),
@@ -124,7 +124,8 @@ impl Spawner {
         monitor.time_offsets = planner::time_offsets(spec);
         (monitor.uid_map, monitor.gid_map, monitor.id_mapped) = (uid_map, gid_map, id_mapped);
         monitor.oom_score_adj = process.oom_score_adj();
-        let launched = self.request(plan_slot, &monitor, Some(&init), &program, descriptors, client)?;
+        let launched =
+            self.request(socket, plan_slot, &monitor, Some(&init), &program, descriptors, client)?;
         group.keep();
         Ok(launched)
     }
@@ -138,7 +139,7 @@ impl Spawner {
         let plan_slot = descriptors.push(placeholder()?);
         let run_dir = prepare_directory(&launch.run_dir)?;
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let mut group = GroupGuard::create(&launch.cgroup, resources)?;
+        let (mut group, socket) = self.group(&launch.cgroup, resources)?;
         let bundle = run_dir.join("bundle");
         let place = bundle.join("rootfs");
         sys::fs::create_dir_all(&place, 0o700)
@@ -148,6 +149,12 @@ impl Spawner {
         root.set_path("rootfs".into());
         root.set_readonly(Some(read_only));
         spec.set_root(Some(root));
+        if let (Some(cgroup::Paths::V2(directory)), Some(linux)) = (group.paths(), spec.linux_mut())
+            && let Ok(below) = directory.strip_prefix("/sys/fs/cgroup")
+        {
+            // The group that was made, as a path: the other runtime need not speak to systemd.
+            linux.set_cgroups_path(Some(Path::new("/").join(below)));
+        }
         // Runtimes refuse versions that are newer than they are, and ignore fields that they do not know.
         spec.set_version("1.0.2".to_owned());
         let file = bundle.join("config.json");
@@ -173,7 +180,7 @@ impl Spawner {
         monitor.cgroup = group.paths().cloned();
         monitor.kill_rest = !new_pid_namespace;
         monitor.foreign = launch.runtime.map(|program| crate::plan::ForeignPlan { program, bundle, mounts });
-        let launched = self.request(plan_slot, &monitor, None, &[], descriptors, client)?;
+        let launched = self.request(socket, plan_slot, &monitor, None, &[], descriptors, client)?;
         group.keep();
         Ok(launched)
     }
@@ -213,14 +220,69 @@ impl Spawner {
         };
         let (mut monitor, client) = session.plan(init.process.terminal, &mut descriptors)?;
         monitor.cleanup_argv = request.cleanup_argv;
+        let socket = match &container.cgroup {
+            Some(group) if cgroup::in_scope(group) => {
+                let (socket, number) = self.open_named_request()?;
+                let joined = cgroup::join_monitors(group, request.bus.as_ref(), number);
+                joined.at(Stage::Cgroup, "").map_err(Failure::into_error)?;
+                socket
+            }
+            _ => self.open_request()?,
+        };
         monitor.cgroup = container.cgroup;
         monitor.join = join;
         monitor.oom_score_adj = request.process.oom_score_adj();
-        self.request(plan_slot, &monitor, Some(&init), &program, descriptors, client)
+        self.request(Some(socket), plan_slot, &monitor, Some(&init), &program, descriptors, client)
+    }
+
+    /// The control group of a launch, and the monitor where the group needed one to begin with.
+    fn group(
+        &self,
+        setup: &CgroupSetup,
+        resources: Option<&oci_spec::runtime::LinuxResources>,
+    ) -> Result<(GroupGuard, Option<OwnedFd>)> {
+        Ok(match setup {
+            CgroupSetup::None => (GroupGuard::none(), None),
+            CgroupSetup::Path(path) => {
+                (GroupGuard::new(cgroup::Manager::create(cgroup::layout(), path), resources)?, None)
+            }
+            CgroupSetup::Scope(scope) => {
+                let (socket, monitor) = self.open_named_request()?;
+                (GroupGuard::new(scope.start(monitor), resources)?, Some(socket))
+            }
+        })
+    }
+
+    /// Has a monitor forked, which waits on the other end for what it is to do and ends if that is closed.
+    fn open_request(&self) -> Result<OwnedFd> {
+        self.send_request(wire::REQUEST)
+    }
+
+    /// The same, and tells the monitor's process ID.
+    fn open_named_request(&self) -> Result<(OwnedFd, u32)> {
+        let socket = self.send_request(wire::NAMED_REQUEST)?;
+        let mut packet = vec![0; wire::MAX_PACKET];
+        let failed = |source| Error::Spawner { source };
+        let length = sys::scm::receive(&socket, &mut packet).map_err(failed)?.length;
+        match packet[..length] {
+            [wire::PID, a, b, c, d] => Ok((socket, u32::from_le_bytes([a, b, c, d]))),
+            _ => Err(match Failure::decode(&packet[..length]) {
+                Some(failure) => failure.into_error(),
+                None => failed(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            }),
+        }
+    }
+
+    fn send_request(&self, kind: u8) -> Result<OwnedFd> {
+        let failed = |source| Error::Spawner { source };
+        let (ours, theirs) = sys::scm::packet_pair().map_err(failed)?;
+        sys::scm::send(&self.socket, &[kind], &[theirs.as_fd()]).map_err(failed)?;
+        Ok(ours)
     }
 
     fn request(
         &self,
+        socket: Option<OwnedFd>,
         plan_slot: usize,
         monitor: &MonitorPlan,
         init: Option<&InitPlan>,
@@ -229,10 +291,8 @@ impl Spawner {
         client: Option<attach::Client>,
     ) -> Result<Launched> {
         let failed = |source| Error::Spawner { source };
+        let ours = socket.map_or_else(|| self.open_request(), Ok)?;
         descriptors.replace(plan_slot, plan::write(monitor, init, program).map_err(failed)?);
-        let (ours, theirs) = sys::scm::packet_pair().map_err(failed)?;
-        sys::scm::send(&self.socket, &[wire::REQUEST], &[theirs.as_fd()]).map_err(failed)?;
-        drop(theirs);
         descriptors.send(ours.as_fd()).map_err(failed)?;
         // Copies held here would keep the ends of pipes open that are the process's now.
         drop(descriptors);
@@ -334,9 +394,15 @@ struct GroupGuard {
 }
 
 impl GroupGuard {
-    fn create(setup: &CgroupSetup, resources: Option<&oci_spec::runtime::LinuxResources>) -> Result<Self> {
-        let CgroupSetup::Path(path) = setup else { return Ok(Self { manager: None, kept: true }) };
-        let manager = cgroup::Manager::create(cgroup::layout(), path);
+    fn none() -> Self {
+        Self { manager: None, kept: true }
+    }
+
+    /// Guards a group that was just made, and applies its limits.
+    fn new(
+        manager: cgroup::Result<cgroup::Manager>,
+        resources: Option<&oci_spec::runtime::LinuxResources>,
+    ) -> Result<Self> {
         let manager = manager.at(Stage::Cgroup, "").map_err(Failure::into_error)?;
         let guard = Self { manager: Some(manager), kept: false };
         if let (Some(manager), Some(resources)) = (&guard.manager, resources) {
@@ -414,7 +480,14 @@ fn serve(socket: OwnedFd) -> i32 {
                 drop(socket);
                 return monitor::serve(request, &trampoline);
             }
-            Ok(Fork::Parent { .. }) => {}
+            Ok(Fork::Parent { child, .. }) => {
+                if packet[0] == wire::NAMED_REQUEST {
+                    let mut answer = vec![wire::PID];
+                    answer.extend(child.to_le_bytes());
+                    // A caller that is gone needs no answer.
+                    let _ = sys::scm::send(&request, &answer, &[]);
+                }
+            }
             Err(error) => {
                 let failure = Failure::new(Stage::Spawn, "", &error);
                 let _ = sys::scm::send(&request, &failure.encode(), &[]);

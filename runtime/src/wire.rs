@@ -1,7 +1,8 @@
 //! Packets between the caller, the monitor and init.
 //!
 //! ```text
-//! caller -> spawner   any byte, with the request socket
+//! caller -> spawner   'R', or 'N' = name the monitor, with the request socket
+//! spawner -> caller   'P' + process ID of the monitor, after 'N'
 //! caller -> monitor   'R' + number of descriptors, with up to 250 of them; packets of further ones; later 'F' = finished
 //! monitor -> caller   'L' = launched | 'E' = failed; later 'X' + the exit record as JSON
 //! stage -> monitor    'P' + process ID of init
@@ -15,6 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::error::{Error, Stage};
 
 pub(crate) const REQUEST: u8 = b'R';
+/// A request whose monitor is to be named before it is told what to do.
+pub(crate) const NAMED_REQUEST: u8 = b'N';
 pub(crate) const FINISHED: u8 = b'F';
 pub(crate) const LAUNCHED: u8 = b'L';
 pub(crate) const FAILED: u8 = b'E';

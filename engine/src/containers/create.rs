@@ -64,6 +64,9 @@ impl Containers<'_> {
         let own_workdir = request.workdir.is_some();
         let settings = merge(request.clone(), image, &id)?;
         engine.seccomp_profile(&settings.security)?;
+        if let Some(parent) = &settings.cgroup_parent {
+            engine.cgroup_path(Some(parent), &id)?;
+        }
         let store = engine.store()?;
         let failed = |what: &'static str| crate::error::storage(format!("{what} of a new container"));
         engine.state().reap(engine)?;

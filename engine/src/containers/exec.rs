@@ -56,6 +56,7 @@ impl Containers<'_> {
         };
         let mut exec = runtime::ExecRequest::new(session.clone(), &run_dir, &session_dir, &process);
         exec.seccomp = seccomp;
+        exec.bus = engine.groups()?.bus().cloned();
         exec.mode = LaunchMode::Detached;
         let attempt = || format!("run {} in container {}", request.command[0], record.name);
         let failed = |error| {

@@ -336,7 +336,7 @@ impl Containers<'_> {
             is_infra: false,
             is_service: false,
             config: config(&record, process, engine.host()?),
-            host_config: host_config(engine, &record),
+            host_config: host_config(engine, &record)?,
             state,
             name: record.name,
             id: record.id,
@@ -464,7 +464,7 @@ fn config(
     }
 }
 
-fn host_config(engine: &Engine, record: &ContainerRecord) -> serde_json::Value {
+fn host_config(engine: &Engine, record: &ContainerRecord) -> Result<serde_json::Value> {
     let settings = &record.settings;
     let limits = &settings.limits;
     let mode = |namespace: &Namespace| match namespace {
@@ -510,7 +510,7 @@ fn host_config(engine: &Engine, record: &ContainerRecord) -> serde_json::Value {
     put(json!({
         "Binds": binds,
         "Tmpfs": tmpfs,
-        "CgroupManager": engine.config().cgroup_manager.as_deref().unwrap_or("cgroupfs"),
+        "CgroupManager": engine.groups()?.manager.name(),
         "CgroupMode": mode(&settings.cgroupns),
         "ContainerIDFile": settings.cidfile.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default(),
         "LogConfig": {
@@ -589,7 +589,7 @@ fn host_config(engine: &Engine, record: &ContainerRecord) -> serde_json::Value {
         "PidsLimit": limits.pids.unwrap_or(2048),
         "Ulimits": ulimits,
     }));
-    serde_json::Value::Object(config)
+    Ok(serde_json::Value::Object(config))
 }
 
 impl Engine {

@@ -166,7 +166,7 @@ impl Containers<'_> {
             .mounts(&record.snapshot)
             .map_err(crate::error::storage(format!("find the file system of container {}", record.name)))?;
         let mut spec = self.spec(record, &mounts, &run_dir)?;
-        warnings.extend(engine.unlimited(&settings.limits));
+        warnings.extend(engine.unlimited(&settings.limits)?);
         if let (true, Some(streams)) = (settings.tty, attach)
             && let Some((rows, columns)) = terminal_size(streams)
             && let Some(process) = spec.process_mut()
@@ -190,7 +190,7 @@ impl Containers<'_> {
             launch.log =
                 Some(LogConfig { path: engine.log_path(record), max_bytes: log_max_bytes(settings)? });
         }
-        launch.cgroup = engine.cgroup_setup(&spec);
+        launch.cgroup = engine.cgroup_setup(&spec)?;
         note_group(&run_dir, &launch.cgroup)?;
         let config = engine.config();
         launch.cleanup_argv = CleanupTask {
@@ -286,7 +286,7 @@ impl Containers<'_> {
             sysctls: settings.sysctls.clone(),
             umask: settings.umask,
             oom_score_adj: settings.oom_score_adj,
-            cgroup_path: settings.cgroup_parent.as_ref().map(|parent| Path::new(parent).join(&record.id)),
+            cgroup_path: Some(engine.cgroup_path(settings.cgroup_parent.as_deref(), &record.id)?),
             annotations: settings.annotations.clone(),
             ..SpecOptions::default()
         };

@@ -14,7 +14,6 @@ pub(crate) use view::View;
 use crate::options::Namespace;
 use crate::spec::{NamespaceSource, ResolvedUser, resolve_user};
 use crate::{Engine, Error, ErrorKind, Result};
-use oci_spec::runtime::Spec;
 use runtime::CgroupSetup;
 use runtime::cgroup::Manager;
 use std::path::Path;
@@ -36,35 +35,6 @@ impl Engine {
                     std::io::Error::from(std::io::ErrorKind::NotFound),
                 )
             }),
-        }
-    }
-
-    /// Why no control group can be made, if so.
-    fn without_cgroup(&self) -> Option<String> {
-        if self.config().cgroup_manager.as_deref() == Some("none") {
-            return Some("cgroup manager none".to_owned());
-        }
-        runtime::cgroup::layout().unavailable().map(|reason| reason.to_string())
-    }
-
-    /// What the user should know about limits that were asked for and cannot be set here. The defaults are left out
-    /// without a word, as the peers do.
-    pub(crate) fn unlimited(&self, limits: &crate::options::Limits) -> Option<String> {
-        if *limits == crate::options::Limits::default() {
-            return None;
-        }
-        let reason = self.without_cgroup()?;
-        Some(format!("the resource limits asked for are not enforced: {reason}"))
-    }
-
-    /// The control group that a spec asks for, where groups can be used at all.
-    pub(crate) fn cgroup_setup(&self, spec: &Spec) -> CgroupSetup {
-        if self.without_cgroup().is_some() {
-            return CgroupSetup::None;
-        }
-        match spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()) {
-            Some(path) => CgroupSetup::Path(path),
-            None => CgroupSetup::None,
         }
     }
 
@@ -103,7 +73,8 @@ pub(crate) fn note_group(run_dir: &Path, setup: &CgroupSetup) -> Result<()> {
             0o600,
             false,
         ),
-        CgroupSetup::None => Ok(()),
+        // what is in a scope ends with the launch, and the scope with what is in it
+        CgroupSetup::None | CgroupSetup::Scope(_) => Ok(()),
     }
 }
 

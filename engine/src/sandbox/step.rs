@@ -60,7 +60,7 @@ impl<'a> StepExecutor<'a> {
             io.stderr.try_clone().map_err(|error| Error::os("duplicate the step's output", error))?;
         launch.stdout = OutputMode::Fd(io.stdout);
         launch.stderr = OutputMode::Fd(io.stderr);
-        launch.cgroup = self.engine.cgroup_setup(&spec);
+        launch.cgroup = self.engine.cgroup_setup(&spec)?;
         note_group(&run_dir, &launch.cgroup)?;
         launch.mode = LaunchMode::Tied;
         launch.runtime = self.engine.config().runtime.clone();
@@ -124,6 +124,7 @@ impl<'a> StepExecutor<'a> {
             security: self.settings.security.clone(),
             seccomp_profile: self.seccomp.clone(),
             limits: self.settings.limits.clone(),
+            cgroup_path: Some(self.engine.cgroup_path(None, &step.id)?),
             ulimits: self.settings.ulimits.clone(),
             ..SpecOptions::default()
         };

@@ -87,6 +87,44 @@ pub fn detect() -> Layout {
     from_tables(&mounts, &own, &writable)
 }
 
+/// Where the unified tree is mounted, if it is the one that limits come from.
+#[must_use]
+pub fn unified_mount() -> Option<PathBuf> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    unified_only(&mountinfo).map(|mount| mount.mount)
+}
+
+fn unified_only(mountinfo: &str) -> Option<GroupMount> {
+    let mounts = group_mounts(mountinfo);
+    let old = |mount: &GroupMount| {
+        !mount.unified && mount.options.split(',').any(|option| CONTROLLERS.contains(&option))
+    };
+    if mounts.iter().any(old) {
+        return None;
+    }
+    mounts.into_iter().find(|mount| mount.unified)
+}
+
+/// The part of the unified tree that systemd hands on: all of it to root (`user` is `None`), to a user what the manager
+/// of that user has.
+#[must_use]
+pub fn delegated_by_systemd(user: Option<u32>) -> Layout {
+    let Some(mount) = unified_mount() else {
+        return Layout::None { reason: "there is no unified cgroup tree (v2)".into() };
+    };
+    let parent = match user {
+        None => mount.clone(),
+        Some(uid) => mount.join(format!("user.slice/user-{uid}.slice/user@{uid}.service")),
+    };
+    match fs::read_to_string(parent.join("cgroup.controllers")) {
+        Ok(list) => {
+            let controllers = list.split_whitespace().map(Into::into).collect();
+            Layout::V2 { mount, parent, controllers }
+        }
+        Err(error) => Layout::None { reason: format!("read {}: {error}", parent.display()) },
+    }
+}
+
 fn writable(path: &Path) -> bool {
     rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::EACCESS)
         .is_ok()
@@ -225,6 +263,12 @@ mod tests {
 34 30 0:30 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
     const UNIFIED: &str = "34 25 0:30 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn hybrid_is_not_unified() {
+        assert!(unified_only(HYBRID).is_none());
+        assert_eq!(unified_only(UNIFIED).unwrap().mount, Path::new("/sys/fs/cgroup"));
+    }
 
     #[test]
     fn hybrid_is_the_old_layout() {

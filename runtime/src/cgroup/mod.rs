@@ -3,25 +3,30 @@
 //! One [`Manager`] stands for one container's group in whichever layout the machine has: one directory in the unified
 //! tree, or one directory a controller in the old layout (hybrid machines are treated as the old one). Its state is the
 //! directories' paths ([`Paths`]), so any later process can open it again. Where no group can be used there is still a
-//! manager; it does nothing and refuses limits by name.
+//! manager; it does nothing and refuses limits by name. Who makes the directories is one of two: this module alone, or
+//! systemd, which then owns the one above ([`Scope`]).
 //!
 //! Joining: in the unified tree by `CLONE_INTO_CGROUP` ([`Manager::directory`]) or [`Joiner`]; in the old layout by
 //! [`Joiner`] from the single-threaded child itself. Moving another process through `cgroup.procs` waits for an RCU
 //! grace period (7 to 12 ms seen on Linux 6.18); a thread that writes 0 to `tasks` does not (0.1 ms).
 
+mod dbus;
 mod detect;
 mod devices;
 mod oom;
 mod stats;
+mod systemd;
 mod v1;
 mod v2;
 
 #[cfg(test)]
 mod tests;
 
-pub use detect::{Layout, V1Mount, detect, layout};
+pub use detect::{Layout, V1Mount, delegated_by_systemd, detect, layout, unified_mount};
 pub use oom::{OomEvent, OomWatch};
 pub use stats::{BlockIo, Stats};
+pub use systemd::{Bus, Scope};
+pub(crate) use systemd::{in_scope, join_monitors};
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -83,6 +88,14 @@ pub enum Error {
         wanted: &'static str,
         /// How long it was waited for.
         waited: Duration,
+    },
+    /// systemd was asked for a group.
+    #[error("{attempt}: {reason}")]
+    Systemd {
+        /// What was asked.
+        attempt: String,
+        /// systemd's answer, or why there is none.
+        reason: String,
     },
     /// A device program.
     #[error("{action} device program of cgroup {}", path.display())]

@@ -26,7 +26,7 @@ pub(super) fn create(mount: &Path, parent: &Path, path: &Path) -> Result<PathBuf
 
 /// Lets children of `directory` have its controllers. One that cannot be enabled is left out: only a limit that needs
 /// it makes that an error, in [`apply`].
-fn enable_controllers(directory: &Path) -> Result<()> {
+pub(super) fn enable_controllers(directory: &Path) -> Result<()> {
     let available = read(&directory.join("cgroup.controllers"))?;
     let control = directory.join("cgroup.subtree_control");
     let enabled = read(&control)?;
