@@ -18,10 +18,13 @@ fn main() -> ExitCode {
         return ExitCode::from(code);
     }
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let davit = match args::command().try_get_matches_from(std::env::args_os()).and_then(args::from_matches) {
+    let mut tree = args::command();
+    let davit = match tree.try_get_matches_from_mut(std::env::args_os()).and_then(args::from_matches) {
         Ok(davit) => davit,
         Err(error) => return refuse(&error, &words),
     };
+    // A process this short gives its memory back by ending.
+    std::mem::forget(tree);
     match run(davit) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

@@ -5,6 +5,7 @@
 
 mod build;
 mod containers;
+mod deferred;
 mod images;
 mod registry;
 mod run;
@@ -13,6 +14,7 @@ pub(crate) mod unbuilt;
 
 pub(crate) use build::{BuildArgs, ProgressMode};
 pub(crate) use containers::*;
+pub(crate) use deferred::Deferred;
 pub(crate) use images::*;
 pub(crate) use registry::*;
 pub(crate) use run::*;
@@ -95,83 +97,83 @@ pub(crate) struct Davit {
 #[allow(clippy::large_enum_variant)] // one value a process; boxing would only obscure the derive
 pub(crate) enum DavitCommand {
     /// Join the standard streams of a running container
-    Attach(AttachArgs),
+    Attach(Deferred<AttachArgs>),
     /// Build an image from a Containerfile
     #[command(visible_alias = "bud")]
-    Build(BuildArgs),
+    Build(Deferred<BuildArgs>),
     /// Print a completion script for a shell
     #[command(hide = true)]
-    Completion(CompletionArgs),
+    Completion(Deferred<CompletionArgs>),
     /// Manage containers
     #[command(subcommand, arg_required_else_help = true)]
-    Container(ContainerCommand),
+    Container(Deferred<ContainerCommand>),
     /// Make a container without starting it
-    Create(CreateArgs),
+    Create(Deferred<CreateArgs>),
     /// Run a command in a running container
-    Exec(ExecArgs),
+    Exec(Deferred<ExecArgs>),
     /// Show how an image was made, layer by layer
-    History(HistoryArgs),
+    History(Deferred<HistoryArgs>),
     /// Manage images
     #[command(subcommand, arg_required_else_help = true)]
-    Image(ImageCommand),
+    Image(Deferred<ImageCommand>),
     /// List the images of the local store
-    Images(ImagesArgs),
+    Images(Deferred<ImagesArgs>),
     /// Make an image of one layer from a tar archive of a file system
-    Import(ImportArgs),
+    Import(Deferred<ImportArgs>),
     /// Describe this host and this davit
-    Info(InfoArgs),
+    Info(Deferred<InfoArgs>),
     /// Describe containers or images as JSON
-    Inspect(InspectArgs),
+    Inspect(Deferred<InspectArgs>),
     /// Send a signal to running containers
-    Kill(KillArgs),
+    Kill(Deferred<KillArgs>),
     /// Bring images from an archive into the local store
-    Load(LoadArgs),
+    Load(Deferred<LoadArgs>),
     /// Check and keep the credentials for a registry
-    Login(LoginArgs),
+    Login(Deferred<LoginArgs>),
     /// Forget the credentials for a registry
-    Logout(LogoutArgs),
+    Logout(Deferred<LogoutArgs>),
     /// Print what containers wrote
-    Logs(LogsArgs),
+    Logs(Deferred<LogsArgs>),
     /// Write the manual pages into a directory
     #[command(hide = true)]
-    ManPages(ManPagesArgs),
+    ManPages(Deferred<ManPagesArgs>),
     /// Freeze the processes of containers
-    Pause(PauseArgs),
+    Pause(Deferred<PauseArgs>),
     /// List containers
-    Ps(PsArgs),
+    Ps(Deferred<PsArgs>),
     /// Fetch images from a registry
-    Pull(PullArgs),
+    Pull(Deferred<PullArgs>),
     /// Send an image to a registry
-    Push(PushArgs),
+    Push(Deferred<PushArgs>),
     /// Give a container another name
-    Rename(RenameArgs),
+    Rename(Deferred<RenameArgs>),
     /// Stop containers and start them again
-    Restart(RestartArgs),
+    Restart(Deferred<RestartArgs>),
     /// Remove containers
-    Rm(RmArgs),
+    Rm(Deferred<RmArgs>),
     /// Remove images from the local store
-    Rmi(RmiArgs),
+    Rmi(Deferred<RmiArgs>),
     /// Run a command in a new container
-    Run(RunArgs),
+    Run(Deferred<RunArgs>),
     /// Write images to an archive
-    Save(SaveArgs),
+    Save(Deferred<SaveArgs>),
     /// Start containers
-    Start(StartArgs),
+    Start(Deferred<StartArgs>),
     /// Stop containers
-    Stop(StopArgs),
+    Stop(Deferred<StopArgs>),
     /// Manage davit itself
     #[command(subcommand, arg_required_else_help = true)]
-    System(SystemCommand),
+    System(Deferred<SystemCommand>),
     /// Give an image further names
-    Tag(TagArgs),
+    Tag(Deferred<TagArgs>),
     /// Thaw the processes of containers
-    Unpause(PauseArgs),
+    Unpause(Deferred<PauseArgs>),
     /// Take names from an image
-    Untag(UntagArgs),
+    Untag(Deferred<UntagArgs>),
     /// Print the version of davit
-    Version(VersionArgs),
+    Version(Deferred<VersionArgs>),
     /// Wait for containers to stop and print their exit codes
-    Wait(WaitArgs),
+    Wait(Deferred<WaitArgs>),
 }
 
 /// `davit container …`
@@ -179,44 +181,44 @@ pub(crate) enum DavitCommand {
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum ContainerCommand {
     /// Join the standard streams of a running container
-    Attach(AttachArgs),
+    Attach(Deferred<AttachArgs>),
     /// Release what an exited container holds; called by its monitor
-    Cleanup(CleanupArgs),
+    Cleanup(Deferred<CleanupArgs>),
     /// Make a container without starting it
-    Create(CreateArgs),
+    Create(Deferred<CreateArgs>),
     /// Run a command in a running container
-    Exec(ExecArgs),
+    Exec(Deferred<ExecArgs>),
     /// Exit with 0 if a container exists and with 1 if not
-    Exists(ContainerExistsArgs),
+    Exists(Deferred<ContainerExistsArgs>),
     /// Describe containers as JSON
-    Inspect(ContainerInspectArgs),
+    Inspect(Deferred<ContainerInspectArgs>),
     /// Send a signal to running containers
-    Kill(KillArgs),
+    Kill(Deferred<KillArgs>),
     /// List containers
     #[command(visible_alias = "ls", alias = "ps")]
-    List(PsArgs),
+    List(Deferred<PsArgs>),
     /// Print what containers wrote
-    Logs(LogsArgs),
+    Logs(Deferred<LogsArgs>),
     /// Freeze the processes of containers
-    Pause(PauseArgs),
+    Pause(Deferred<PauseArgs>),
     /// Remove all containers that do not run
-    Prune(ContainerPruneArgs),
+    Prune(Deferred<ContainerPruneArgs>),
     /// Give a container another name
-    Rename(RenameArgs),
+    Rename(Deferred<RenameArgs>),
     /// Stop containers and start them again
-    Restart(RestartArgs),
+    Restart(Deferred<RestartArgs>),
     /// Remove containers
-    Rm(RmArgs),
+    Rm(Deferred<RmArgs>),
     /// Run a command in a new container
-    Run(RunArgs),
+    Run(Deferred<RunArgs>),
     /// Start containers
-    Start(StartArgs),
+    Start(Deferred<StartArgs>),
     /// Stop containers
-    Stop(StopArgs),
+    Stop(Deferred<StopArgs>),
     /// Thaw the processes of containers
-    Unpause(PauseArgs),
+    Unpause(Deferred<PauseArgs>),
     /// Wait for containers to stop and print their exit codes
-    Wait(WaitArgs),
+    Wait(Deferred<WaitArgs>),
 }
 
 /// `davit image …`
@@ -224,50 +226,58 @@ pub(crate) enum ContainerCommand {
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum ImageCommand {
     /// Build an image from a Containerfile
-    Build(BuildArgs),
+    Build(Deferred<BuildArgs>),
     /// Exit with 0 if an image exists and with 1 if not
-    Exists(ImageExistsArgs),
+    Exists(Deferred<ImageExistsArgs>),
     /// Show how an image was made, layer by layer
-    History(HistoryArgs),
+    History(Deferred<HistoryArgs>),
     /// Make an image of one layer from a tar archive of a file system
-    Import(ImportArgs),
+    Import(Deferred<ImportArgs>),
     /// Describe images as JSON
-    Inspect(ImageInspectArgs),
+    Inspect(Deferred<ImageInspectArgs>),
     /// List the images of the local store
     #[command(visible_alias = "ls")]
-    List(ImagesArgs),
+    List(Deferred<ImagesArgs>),
     /// Bring images from an archive into the local store
-    Load(LoadArgs),
+    Load(Deferred<LoadArgs>),
     /// Remove images that nothing needs
-    Prune(ImagePruneArgs),
+    Prune(Deferred<ImagePruneArgs>),
     /// Fetch images from a registry
-    Pull(PullArgs),
+    Pull(Deferred<PullArgs>),
     /// Send an image to a registry
-    Push(PushArgs),
+    Push(Deferred<PushArgs>),
     /// Remove images from the local store
-    Rm(RmiArgs),
+    Rm(Deferred<RmiArgs>),
     /// Write images to an archive
-    Save(SaveArgs),
+    Save(Deferred<SaveArgs>),
     /// Give an image further names
-    Tag(TagArgs),
+    Tag(Deferred<TagArgs>),
     /// Take names from an image
-    Untag(UntagArgs),
+    Untag(Deferred<UntagArgs>),
 }
 
 /// `davit system …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
     /// Describe this host and this davit
-    Info(InfoArgs),
+    Info(Deferred<InfoArgs>),
     /// Remove what nothing needs: stopped containers, images, leftovers
-    Prune(SystemPruneArgs),
+    Prune(Deferred<SystemPruneArgs>),
     /// Verify the store
-    Check(SystemCheckArgs),
+    Check(Deferred<SystemCheckArgs>),
 }
 
-/// The whole command tree, with switches that also accept `=true` and `=false`, as the originals' do.
+/// The command tree, with switches that also accept `=true` and `=false`, as the originals' do. What is below a
+/// command joins it when that command is parsed, or with `build`.
 pub(crate) fn command() -> Command {
     relax(Davit::command())
+}
+
+/// The whole command tree.
+pub(crate) fn whole_command() -> Command {
+    let mut command = command();
+    command.build();
+    command
 }
 
 /// Reads the matches of [`command`].
@@ -276,7 +286,7 @@ pub(crate) fn from_matches(mut matches: clap::ArgMatches) -> Result<Davit, clap:
 }
 
 fn relax(command: Command) -> Command {
-    command.mut_args(relax_switch).mut_subcommands(relax)
+    command.mut_args(relax_switch)
 }
 
 fn relax_switch(arg: Arg) -> Arg {
@@ -318,7 +328,7 @@ mod tests {
 
     #[test]
     fn switches_join_and_take_values() {
-        let DavitCommand::Run(run) =
+        let DavitCommand::Run(Deferred(run)) =
             parse(&["davit", "run", "-it", "--rm=false", "-d=true", "img", "sh", "-c", "x"]).command
         else {
             panic!("not run")
@@ -329,7 +339,8 @@ mod tests {
 
     #[test]
     fn flags_behind_the_image_belong_to_the_command() {
-        let DavitCommand::Run(run) = parse(&["davit", "run", "img", "--rm", "-e", "A=1"]).command else {
+        let DavitCommand::Run(Deferred(run)) = parse(&["davit", "run", "img", "--rm", "-e", "A=1"]).command
+        else {
             panic!("not run")
         };
         assert!(!run.rm);

@@ -76,7 +76,7 @@ mod tests {
 
     /// `docs/coverage.md`, from the table of what is known and the commands as they are.
     fn coverage() -> String {
-        let tree = super::super::command();
+        let tree = super::super::whole_command();
         let mut commands = Vec::new();
         let mut flags: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for [command, long, _] in lines() {

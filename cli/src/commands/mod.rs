@@ -15,7 +15,7 @@ mod system;
 use engine::entry::{self, Needs};
 use engine::{Engine, EngineOptions};
 
-use crate::args::{ContainerCommand, DavitCommand, ImageCommand, SystemCommand};
+use crate::args::{ContainerCommand, DavitCommand, Deferred, ImageCommand, SystemCommand};
 use crate::error::{Failure, Outcome};
 use crate::output;
 
@@ -39,64 +39,64 @@ fn launch(options: EngineOptions) -> Result<Engine, Failure> {
 /// Carries a command out.
 pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome {
     match command {
-        DavitCommand::Attach(args) => exec::attach(&store(options)?, args),
-        DavitCommand::Build(args) => build::build(&launch(options)?, args),
-        DavitCommand::Completion(args) => system::completion(args),
-        DavitCommand::Container(command) => container(command, options),
-        DavitCommand::Create(args) => create::create(&store(options)?, args),
-        DavitCommand::Exec(args) => exec::exec(&launch(options)?, args),
-        DavitCommand::History(args) => lists::history(&store(options)?, &args),
-        DavitCommand::Image(command) => image(command, options),
-        DavitCommand::Images(args) => lists::images(&store(options)?, args),
-        DavitCommand::Import(args) => images::import(&store(options)?, args),
-        DavitCommand::Info(args) => system::info(&store(options)?, &args),
-        DavitCommand::Inspect(args) => inspect::inspect(&store(options)?, &args),
-        DavitCommand::Kill(args) => containers::kill(&store(options)?, args),
-        DavitCommand::Load(args) => images::load(&store(options)?, args),
-        DavitCommand::Login(args) => registry::login(options, args),
-        DavitCommand::Logout(args) => registry::logout(options, args),
-        DavitCommand::Logs(args) => logs::logs(&store(options)?, args),
-        DavitCommand::ManPages(args) => system::man_pages(&args),
-        DavitCommand::Pause(args) => containers::pause(&store(options)?, args),
-        DavitCommand::Ps(args) => lists::ps(&store(options)?, args),
-        DavitCommand::Pull(args) => registry::pull(&store(options)?, args),
-        DavitCommand::Push(args) => registry::push(&store(options)?, args),
-        DavitCommand::Rename(args) => containers::rename(&store(options)?, &args),
-        DavitCommand::Restart(args) => containers::restart(&launch(options)?, args),
-        DavitCommand::Rm(args) => containers::rm(&store(options)?, args),
-        DavitCommand::Rmi(args) => images::rmi(&store(options)?, args),
-        DavitCommand::Run(args) => create::run(&launch(options)?, args),
-        DavitCommand::Save(args) => images::save(&store(options)?, args),
-        DavitCommand::Start(args) => containers::start(&launch(options)?, args),
-        DavitCommand::Stop(args) => containers::stop(&store(options)?, args),
-        DavitCommand::System(command) => match command {
-            SystemCommand::Info(args) => system::info(&store(options)?, &args),
-            SystemCommand::Prune(args) => prune::system(&store(options)?, args),
-            SystemCommand::Check(_) => system::check(&store(options)?),
+        DavitCommand::Attach(Deferred(args)) => exec::attach(&store(options)?, args),
+        DavitCommand::Build(Deferred(args)) => build::build(&launch(options)?, args),
+        DavitCommand::Completion(Deferred(args)) => system::completion(args),
+        DavitCommand::Container(Deferred(command)) => container(command, options),
+        DavitCommand::Create(Deferred(args)) => create::create(&store(options)?, args),
+        DavitCommand::Exec(Deferred(args)) => exec::exec(&launch(options)?, args),
+        DavitCommand::History(Deferred(args)) => lists::history(&store(options)?, &args),
+        DavitCommand::Image(Deferred(command)) => image(command, options),
+        DavitCommand::Images(Deferred(args)) => lists::images(&store(options)?, args),
+        DavitCommand::Import(Deferred(args)) => images::import(&store(options)?, args),
+        DavitCommand::Info(Deferred(args)) => system::info(&store(options)?, &args),
+        DavitCommand::Inspect(Deferred(args)) => inspect::inspect(&store(options)?, &args),
+        DavitCommand::Kill(Deferred(args)) => containers::kill(&store(options)?, args),
+        DavitCommand::Load(Deferred(args)) => images::load(&store(options)?, args),
+        DavitCommand::Login(Deferred(args)) => registry::login(options, args),
+        DavitCommand::Logout(Deferred(args)) => registry::logout(options, args),
+        DavitCommand::Logs(Deferred(args)) => logs::logs(&store(options)?, args),
+        DavitCommand::ManPages(Deferred(args)) => system::man_pages(&args),
+        DavitCommand::Pause(Deferred(args)) => containers::pause(&store(options)?, args),
+        DavitCommand::Ps(Deferred(args)) => lists::ps(&store(options)?, args),
+        DavitCommand::Pull(Deferred(args)) => registry::pull(&store(options)?, args),
+        DavitCommand::Push(Deferred(args)) => registry::push(&store(options)?, args),
+        DavitCommand::Rename(Deferred(args)) => containers::rename(&store(options)?, &args),
+        DavitCommand::Restart(Deferred(args)) => containers::restart(&launch(options)?, args),
+        DavitCommand::Rm(Deferred(args)) => containers::rm(&store(options)?, args),
+        DavitCommand::Rmi(Deferred(args)) => images::rmi(&store(options)?, args),
+        DavitCommand::Run(Deferred(args)) => create::run(&launch(options)?, args),
+        DavitCommand::Save(Deferred(args)) => images::save(&store(options)?, args),
+        DavitCommand::Start(Deferred(args)) => containers::start(&launch(options)?, args),
+        DavitCommand::Stop(Deferred(args)) => containers::stop(&store(options)?, args),
+        DavitCommand::System(Deferred(command)) => match command {
+            SystemCommand::Info(Deferred(args)) => system::info(&store(options)?, &args),
+            SystemCommand::Prune(Deferred(args)) => prune::system(&store(options)?, args),
+            SystemCommand::Check(Deferred(_)) => system::check(&store(options)?),
         },
-        DavitCommand::Tag(args) => images::tag(&store(options)?, &args),
-        DavitCommand::Unpause(args) => containers::unpause(&store(options)?, args),
-        DavitCommand::Untag(args) => images::untag(&store(options)?, &args),
-        DavitCommand::Version(args) => system::version(&args),
-        DavitCommand::Wait(args) => containers::wait(&store(options)?, &args),
+        DavitCommand::Tag(Deferred(args)) => images::tag(&store(options)?, &args),
+        DavitCommand::Unpause(Deferred(args)) => containers::unpause(&store(options)?, args),
+        DavitCommand::Untag(Deferred(args)) => images::untag(&store(options)?, &args),
+        DavitCommand::Version(Deferred(args)) => system::version(&args),
+        DavitCommand::Wait(Deferred(args)) => containers::wait(&store(options)?, &args),
     }
 }
 
 fn container(command: ContainerCommand, options: EngineOptions) -> Outcome {
     match command {
         ContainerCommand::Attach(args) => dispatch(DavitCommand::Attach(args), options),
-        ContainerCommand::Cleanup(args) => containers::cleanup(&store(options)?, &args),
+        ContainerCommand::Cleanup(Deferred(args)) => containers::cleanup(&store(options)?, &args),
         ContainerCommand::Create(args) => dispatch(DavitCommand::Create(args), options),
         ContainerCommand::Exec(args) => dispatch(DavitCommand::Exec(args), options),
-        ContainerCommand::Exists(args) => {
+        ContainerCommand::Exists(Deferred(args)) => {
             Ok(u8::from(!store(options)?.containers().exists(&args.container)?))
         }
-        ContainerCommand::Inspect(args) => inspect::containers(&store(options)?, &args),
+        ContainerCommand::Inspect(Deferred(args)) => inspect::containers(&store(options)?, &args),
         ContainerCommand::Kill(args) => dispatch(DavitCommand::Kill(args), options),
         ContainerCommand::List(args) => dispatch(DavitCommand::Ps(args), options),
         ContainerCommand::Logs(args) => dispatch(DavitCommand::Logs(args), options),
         ContainerCommand::Pause(args) => dispatch(DavitCommand::Pause(args), options),
-        ContainerCommand::Prune(args) => prune::containers(&store(options)?, args),
+        ContainerCommand::Prune(Deferred(args)) => prune::containers(&store(options)?, args),
         ContainerCommand::Rename(args) => dispatch(DavitCommand::Rename(args), options),
         ContainerCommand::Restart(args) => dispatch(DavitCommand::Restart(args), options),
         ContainerCommand::Rm(args) => dispatch(DavitCommand::Rm(args), options),
@@ -111,13 +111,13 @@ fn container(command: ContainerCommand, options: EngineOptions) -> Outcome {
 fn image(command: ImageCommand, options: EngineOptions) -> Outcome {
     match command {
         ImageCommand::Build(args) => dispatch(DavitCommand::Build(args), options),
-        ImageCommand::Exists(args) => Ok(u8::from(!store(options)?.images().exists(&args.image)?)),
+        ImageCommand::Exists(Deferred(args)) => Ok(u8::from(!store(options)?.images().exists(&args.image)?)),
         ImageCommand::History(args) => dispatch(DavitCommand::History(args), options),
         ImageCommand::Import(args) => dispatch(DavitCommand::Import(args), options),
-        ImageCommand::Inspect(args) => inspect::images(&store(options)?, &args),
+        ImageCommand::Inspect(Deferred(args)) => inspect::images(&store(options)?, &args),
         ImageCommand::List(args) => dispatch(DavitCommand::Images(args), options),
         ImageCommand::Load(args) => dispatch(DavitCommand::Load(args), options),
-        ImageCommand::Prune(args) => prune::images(&store(options)?, args),
+        ImageCommand::Prune(Deferred(args)) => prune::images(&store(options)?, args),
         ImageCommand::Pull(args) => dispatch(DavitCommand::Pull(args), options),
         ImageCommand::Push(args) => dispatch(DavitCommand::Push(args), options),
         ImageCommand::Rm(args) => dispatch(DavitCommand::Rmi(args), options),

@@ -120,7 +120,7 @@ pub(crate) fn check(engine: &Engine) -> Outcome {
 /// `davit completion`
 pub(crate) fn completion(args: CompletionArgs) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut args::command(), "davit", &mut script);
+    clap_complete::generate(args.shell, &mut args::whole_command(), "davit", &mut script);
     match args.file {
         Some(path) => std::fs::write(&path, script).attempt(format!("write {}", path.display()))?,
         None => output::raw(&script),
@@ -132,8 +132,7 @@ pub(crate) fn completion(args: CompletionArgs) -> Outcome {
 pub(crate) fn man_pages(args: &ManPagesArgs) -> Outcome {
     let attempt = || format!("write manual pages into {}", args.directory.display());
     std::fs::create_dir_all(&args.directory).attempt(attempt())?;
-    let mut command = args::command();
-    command.build();
+    let command = args::whole_command();
     write_page(&args.directory, &command, "davit").attempt(attempt())?;
     Ok(0)
 }
