@@ -3,7 +3,7 @@
 //! A built image has no manifest: that needs compressed layers, which are made by the first push or save
 //! (`storage::diff::layer_blob`) and kept.
 
-use crate::build::{BuildRequest, Error, NamedLayer};
+use crate::build::{BuildRequest, Error, INLINE_CACHE, NamedLayer};
 use crate::lower::Lowered;
 use oci::{Descriptor, Digest, History, ImageConfig, media_type};
 use storage::ImageRecord;
@@ -19,6 +19,7 @@ pub(crate) fn assemble(
     request: &BuildRequest<'_>,
     lowered: &Lowered,
     layers: &[NamedLayer],
+    inline_cache: Option<serde_json::Value>,
 ) -> Result<Image, Error> {
     let now = jiff::Timestamp::now();
     // Seconds that no calendar has are the request's mistake; now is as good as any.
@@ -27,7 +28,10 @@ pub(crate) fn assemble(
     let history = history(&lowered.history, layers, fixed.as_deref(), &now.to_string());
     let last = history.last().and_then(|entry| entry.created.clone());
     let created = fixed.or(last).unwrap_or_else(|| now.to_string());
-    let config = config(lowered, layers, history, &created);
+    let mut config = config(lowered, layers, history, &created);
+    if let Some(cache) = inline_cache {
+        config.unknown.insert(INLINE_CACHE.to_owned(), cache);
+    }
     // Only strings, numbers and lists; serialising them cannot fail.
     let bytes = serde_json::to_vec(&config).expect("an image config is plain data");
     let id = request.store.content().put(request.lease, &bytes)?;

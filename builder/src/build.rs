@@ -7,6 +7,7 @@ pub(crate) use work::NamedLayer;
 use crate::assemble;
 use crate::context;
 use crate::diagnostic::{Report, Severity};
+use crate::explain::{self, Explainer};
 use crate::graph::{Graph, Op, Place};
 use crate::ignore::Ignore;
 use crate::instruction::Containerfile;
@@ -14,7 +15,8 @@ use crate::lint::LintOptions;
 use crate::lower::{self, Lowered};
 use crate::ops;
 use crate::ports::{
-    Cancel, Event, Executor, NetworkMode, PortError, Progress, ResolvedImage, Resolver, Secrets, VertexInfo,
+    Cancel, Event, Executor, NetworkMode, PortError, Progress, RemoteCache, ResolvedImage, Resolver, Secrets,
+    VertexInfo,
 };
 use crate::solver::{self, Broken, Order};
 use crate::stages::{self, Base, Plan, PlanOptions};
@@ -77,7 +79,68 @@ pub struct BuildRequest<'a> {
     pub progress: &'a dyn Progress,
     /// Ends the build early.
     pub cancel: Cancel,
+    /// How the cache is used besides.
+    pub cache: CacheOptions<'a>,
 }
+
+/// How the cache of a build is used, explained and handed on.
+#[derive(Default)]
+pub struct CacheOptions<'a> {
+    /// Names the line of builds that this one belongs to, whose steps are compared with its own: the image's name, or
+    /// where the context lies; the platform and the target belong to it too.
+    pub line: String,
+    /// `--assert-cached`: which steps must not run.
+    pub assert_cached: Option<AssertCached>,
+    /// `--cache-from`
+    pub remote: Option<&'a dyn RemoteCache>,
+    /// Which results [`Built::cache`] tells of.
+    pub export: Option<ExportMode>,
+    /// Whether the image's config tells of them too (`--cache-to type=inline`).
+    pub inline: bool,
+}
+
+impl std::fmt::Debug for CacheOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheOptions")
+            .field("line", &self.line)
+            .field("assert_cached", &self.assert_cached)
+            .field("export", &self.export)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which steps must not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AssertCached {
+    /// None of them.
+    All,
+    /// None of this stage, given by its name or number.
+    Stage(String),
+}
+
+/// Which results a cache has that is handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportMode {
+    /// Those that the image is made of.
+    Min,
+    /// All.
+    Max,
+}
+
+/// A result as a cache elsewhere keeps it. Equal on every machine: no path, time or secret of this one is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// The key of the result.
+    pub key: Digest,
+    /// The key from definitions alone, where that is another one.
+    pub cheap: Option<Digest>,
+    /// The top of the result's layers; `None` where only the key is known.
+    pub chain: Option<ChainId>,
+}
+
+/// Key of an image config under which the keys of its steps stand: `[[KEY, LAYERS], ..]`, where LAYERS counts the
+/// layers that the step and those below it have, or `[[CHEAP, KEY], ..]`.
+pub const INLINE_CACHE: &str = "davit.buildcache.v1";
 
 impl std::fmt::Debug for BuildRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -123,6 +186,12 @@ pub struct Built {
     pub cached: usize,
     /// Warnings of the parser and of the build, ready to print.
     pub warnings: Vec<String>,
+    /// What a cache elsewhere should know, where it was asked for.
+    pub cache: Vec<CacheEntry>,
+    /// Names of the cache mounts of all steps.
+    pub cache_mounts: Vec<String>,
+    /// Layers of images that the build took from: these need no place in its cache.
+    pub foreign_layers: Vec<ChainId>,
 }
 
 /// One layer of a built image.
@@ -174,6 +243,24 @@ pub enum Error {
         place: Place,
         /// Why; of a failed RUN its exit status and last lines.
         source: Box<ops::Error>,
+    },
+    /// `--assert-cached` names a stage that is not there.
+    #[error("--assert-cached={name}: there is no such stage")]
+    UnknownStage {
+        /// As given.
+        name: String,
+    },
+    /// A step would have run that must be cached.
+    #[error("{file}:{}: {name} is not cached: {why}", place.line)]
+    NotCached {
+        /// The Containerfile.
+        file: String,
+        /// Stage, line and text of the instruction.
+        place: Place,
+        /// The step as progress shows it.
+        name: String,
+        /// What changed, and old and new digest of it.
+        why: String,
     },
     /// The build was given up.
     #[error("build cancelled")]
@@ -235,6 +322,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
     };
     let plan =
         stages::plan(&file, &options).map_err(|diagnostics| Report::new(file.source.clone(), diagnostics))?;
+    let asserted = asserted(&file, request)?;
     let ignore = read_ignore(request)?;
     let images = ImageTable { resolver: request.resolver, known: Mutex::default() };
     images.prefetch(&plan, request);
@@ -265,7 +353,21 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
     for warning in &warnings {
         request.progress.event(Event::Warning(warning));
     }
-    solve(request, &lowered, ignore, warnings)
+    solve(request, &lowered, asserted.as_ref(), ignore, warnings)
+}
+
+/// `--assert-cached` with the stage as the graph calls it.
+fn asserted(file: &Containerfile, request: &BuildRequest<'_>) -> Result<Option<AssertCached>, Error> {
+    let Some(AssertCached::Stage(name)) = &request.cache.assert_cached else {
+        return Ok(request.cache.assert_cached.clone());
+    };
+    let found = file.stages.iter().enumerate().map(|(index, stage)| (index, stage.label()));
+    let mut found = found
+        .filter(|(index, label)| label.eq_ignore_ascii_case(name) || name.parse::<usize>() == Ok(*index));
+    match found.next() {
+        Some((_, label)) => Ok(Some(AssertCached::Stage(label))),
+        None => Err(Error::UnknownStage { name: name.clone() }),
+    }
 }
 
 fn read_ignore(request: &BuildRequest<'_>) -> Result<Option<Arc<Ignore>>, Error> {
@@ -298,6 +400,7 @@ fn check(
 fn solve(
     request: &BuildRequest<'_>,
     lowered: &Lowered,
+    asserted: Option<&AssertCached>,
     ignore: Option<Arc<Ignore>>,
     warnings: Vec<String>,
 ) -> Result<Built, Error> {
@@ -305,7 +408,9 @@ fn solve(
     request.progress.event(Event::Plan(&infos));
     let clamp = request.timestamp.filter(|_| request.rewrite_timestamp);
     let workspace = ops::snapshot::Workspace::new(request.store, request.lease, clamp);
-    let work = work::Build::new(request, &lowered.graph, &workspace, ignore)?;
+    let explainer =
+        Explainer::new(request.store, request.lease, &lowered.graph, &infos, &line(&request.cache, request));
+    let work = work::Build::new(request, &lowered.graph, &workspace, ignore, &explainer, asserted)?;
     let order = Order {
         graph: &lowered.graph,
         targets: &[lowered.target],
@@ -322,7 +427,15 @@ fn solve(
         _ => return Err(Broken::Stuck.into()),
     };
     let layers = work.name_layers(&rootfs).map_err(Error::Assemble)?;
-    let image = assemble::assemble(request, lowered, &layers)?;
+    let cache = match request.cache.export {
+        Some(mode) => work.export(lowered.target, mode, &solved.keys).map_err(Error::Assemble)?,
+        None => Vec::new(),
+    };
+    let inline = request.cache.inline.then(|| inline_cache(&cache, &layers));
+    let image = assemble::assemble(request, lowered, &layers, inline)?;
+    let keys: Vec<_> = solved.keys.iter().map(|keys| keys.key.clone()).collect();
+    // An explanation that is lost is no reason to fail.
+    let _ = explainer.write(&image.id, &keys);
     Ok(Built {
         image_id: image.id,
         config: image.config,
@@ -333,7 +446,41 @@ fn solve(
         ran: solved.ran,
         cached: solved.cached,
         warnings,
+        cache,
+        cache_mounts: explain::cache_mounts(&lowered.graph).into_iter().collect(),
+        foreign_layers: foreign_layers(&lowered.graph),
     })
+}
+
+/// The text that names a build's line.
+fn line(options: &CacheOptions<'_>, request: &BuildRequest<'_>) -> String {
+    let target = request.target.as_deref().unwrap_or_default();
+    format!("{}\0{target}\0{}", options.line, request.platform)
+}
+
+/// The cache as it stands in the image's own config.
+fn inline_cache(cache: &[CacheEntry], layers: &[NamedLayer]) -> serde_json::Value {
+    let mut entries = Vec::new();
+    for entry in cache {
+        let position = layers.iter().position(|layer| Some(&layer.chain_id) == entry.chain.as_ref());
+        if let Some(position) = position {
+            entries.push(serde_json::json!([entry.key, position + 1]));
+        }
+        if let Some(cheap) = &entry.cheap {
+            entries.push(serde_json::json!([cheap, entry.key]));
+        }
+    }
+    serde_json::Value::Array(entries)
+}
+
+fn foreign_layers(graph: &Graph) -> Vec<ChainId> {
+    let mut layers = BTreeSet::new();
+    for (_, vertex) in graph.vertices() {
+        if let Op::Image(image) = &vertex.op {
+            layers.extend(image.chain.iter().cloned());
+        }
+    }
+    layers.into_iter().collect()
 }
 
 /// Images by reference and platform, each resolved once.

@@ -133,6 +133,9 @@ pub struct ExecOp {
     pub proxy: Vec<String>,
     /// Host name.
     pub hostname: Option<String>,
+    /// Names in `env` that come from ARG, for explanations.
+    #[serde(skip)]
+    pub args: Vec<String>,
 }
 
 // The signature is serde's.

@@ -16,6 +16,7 @@ pub mod assemble;
 pub mod build;
 pub mod cache;
 pub mod context;
+pub mod explain;
 pub mod graph;
 pub mod lower;
 pub mod ops;

@@ -199,6 +199,23 @@ pub enum HttpAnswer {
     },
 }
 
+/// A build cache somewhere else (`--cache-from`). It is asked only for what is not known here, and may be slow then. It
+/// tells its failures itself: to the builder they are misses.
+pub trait RemoteCache: Sync {
+    /// The final key behind a key that is made of definitions alone.
+    fn alias(&self, cheap: &Digest) -> Option<Digest>;
+
+    /// Whether it has the result under a key.
+    fn has(&self, key: &Digest) -> bool;
+
+    /// Brings a result into the store, where the build's lease holds it; returns the top of its layers. Called from
+    /// several threads at once.
+    fn fetch(&self, key: &Digest) -> Option<ChainId>;
+
+    /// Fills the new directory of a cache mount; says whether it had anything for it.
+    fn fill_mount(&self, id: &str, directory: &std::path::Path) -> bool;
+}
+
 /// Watches a build. Called from several threads at once; must not block for long.
 pub trait Progress: Sync {
     /// Something happened.
@@ -217,6 +234,8 @@ pub enum Event<'a> {
     Started(usize),
     /// The vertex's result was known.
     Cached(usize),
+    /// The vertex's result was not known, because of this; it runs, unless the build ends here.
+    Missed(usize, &'a [crate::explain::Cause]),
     /// The vertex ran to its end.
     Done(usize, Duration),
     /// The vertex failed.

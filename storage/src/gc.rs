@@ -11,6 +11,7 @@ use crate::error::{Failures, Result};
 use crate::leases::{self, Hold};
 use crate::snapshot::directory::{self, SnapshotRecord};
 use crate::store::{self, Store};
+use crate::traces;
 use crate::{CacheRecord, ImageRecord, Layer};
 use oci::{ChainId, Digest};
 use std::collections::{HashMap, HashSet};
@@ -81,6 +82,7 @@ pub(crate) struct Contents {
     holds: Vec<Hold>,
     pub(crate) images: HashMap<Digest, ImageRecord>,
     pub(crate) cache: Vec<CacheRecord>,
+    traces: traces::Kept,
 }
 
 impl Contents {
@@ -94,7 +96,10 @@ impl Contents {
         let images = crate::records::list::<ImageRecord>(&store.path("images"))?;
         let images = images.into_iter().map(|image| (image.id.clone(), image)).collect();
         let cache = store.cache().list()?;
-        Ok(Self { blobs, snapshots, active, layers, live_leases, holds, images, cache })
+        let images: HashMap<Digest, ImageRecord> = images;
+        let keys = cache.iter().map(|record| record.key.as_str()).collect();
+        let traces = traces::Kept::read(store, &|image| images.contains_key(image), &keys)?;
+        Ok(Self { blobs, snapshots, active, layers, live_leases, holds, images, cache, traces })
     }
 
     fn is_live(&self, record: &SnapshotRecord) -> Result<bool> {
@@ -131,6 +136,7 @@ impl Marks {
             record.snapshots.iter().for_each(|name| marks.snapshot(contents, name));
             marks.blobs.extend(record.blobs.iter().cloned());
         }
+        marks.blobs.extend(contents.traces.blobs.iter().cloned());
         for (key, record) in &contents.active {
             if marks.active.contains(key) || contents.is_live(record)? {
                 marks.active.insert(key.clone());
@@ -200,6 +206,8 @@ pub(crate) struct Plan {
     layers: Vec<ChainId>,
     /// Directories of snapshots with their recorded sizes in bytes.
     snapshots: Vec<(PathBuf, u64)>,
+    /// Files of traces that nothing needs.
+    traces: Vec<PathBuf>,
 }
 
 impl Plan {
@@ -227,7 +235,7 @@ impl Plan {
             (path, bytes)
         });
         let snapshots = committed.chain(active).collect();
-        Self { blobs, layers, snapshots }
+        Self { blobs, layers, snapshots, traces: contents.traces.stale.clone() }
     }
 
     pub(crate) fn freed(&self) -> Freed {
@@ -250,6 +258,9 @@ impl Plan {
         for (digest, _) in &self.blobs {
             failures.note(store.content().remove(digest));
         }
+        for path in &self.traces {
+            failures.note(crate::records::remove(path));
+        }
         let mut trash = Vec::new();
         for (path, _) in &self.snapshots {
             trash.extend(failures.note(store::move_to_trash(store.root(), path)).flatten());
@@ -261,9 +272,11 @@ impl Plan {
 
 /// Records are written under the shared lock, so what has a temporary name now was left by a killed writer.
 fn remove_temporary(store: &Store, failures: &mut Failures) {
-    for directory in ["layers", "images", "tags", "cache", "cache/pending"] {
+    let directories = ["layers", "images", "tags", "cache", "cache/pending", traces::TRACES, traces::LINES];
+    for directory in directories {
         let directory = store.path(directory);
-        for name in failures.note(sys::fs::read_names(&directory).map_err(Into::into)).unwrap_or_default() {
+        let names = sys::fs::optional(sys::fs::read_names(&directory)).map_err(Into::into);
+        for name in failures.note(names).flatten().unwrap_or_default() {
             if name.as_encoded_bytes().starts_with(sys::fs::TEMPORARY_PREFIX.as_bytes()) {
                 failures.note(crate::records::remove(&directory.join(name)));
             }

@@ -12,6 +12,7 @@
 //!   active/KEY/           snapshots being written: record.json, fs/, work/
 //!   snapshots/NAME/       committed snapshots: record.json, fs/
 //!   layers/CHAINHEX.json  images/IDHEX.json  tags/ESCAPED.json  cache/ESCAPED.json  cache/pending/ESCAPED.json
+//!   traces/IDHEX.json  traces/line/HEX.json   what the steps of builds were made of
 //!   leases/ID             locked by the living owner; lists what it holds
 //!   trash/                on its way to deletion
 //! ```
@@ -39,6 +40,7 @@ pub mod records;
 pub mod snapshot;
 mod store;
 pub mod tar;
+pub mod traces;
 pub mod usage;
 
 pub use cache::CacheRecord;
@@ -52,3 +54,4 @@ pub use snapshot::{
     Capabilities, Prepare, SnapshotInfo, SnapshotKind, SnapshotUsage, Snapshotter, WhiteoutFormat,
 };
 pub use store::{Driver, Store, StoreOptions};
+pub use traces::{Trace, TraceLine, Traces};

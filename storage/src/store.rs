@@ -8,6 +8,7 @@ use crate::layers::Layers;
 use crate::leases::{self, Lease};
 use crate::records::{self, Record, Sync};
 use crate::snapshot::{self, Snapshotter};
+use crate::traces::Traces;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -162,6 +163,11 @@ impl Store {
     /// The build cache's records.
     pub fn cache(&self) -> Cache<'_> {
         Cache { store: self }
+    }
+
+    /// What the steps of builds were made of.
+    pub fn traces(&self) -> Traces<'_> {
+        Traces { store: self }
     }
 
     /// Writes all content of the store to disk, then marks the cache records that name it as durable.

@@ -1,20 +1,22 @@
 //! The solver's work: operations, their keys and their records.
 
-use super::{BuildRequest, Context, Error, NamedContext};
+use super::{AssertCached, BuildRequest, CacheEntry, Context, Error, ExportMode, NamedContext};
 use crate::cache::content_hash::Selection;
+use crate::cache::listing::Listing;
 use crate::cache::memory::Memory;
 use crate::cache::{Key, index, key};
 use crate::context::{self, OpenContext};
+use crate::explain::{Explainer, Miss};
 use crate::graph::{CopyOp, CopySource, Edge, ExecOp, Graph, HttpOp, MountKind, Op, VertexId};
 use crate::ignore::Ignore;
 use crate::ops::exec::{self, Surroundings};
 use crate::ops::snapshot::{Own, Rootfs, Workspace, wait_for_digest};
 use crate::ops::tree::Tree;
 use crate::ops::{self, copy, mounts, owner, write};
-use crate::ports::{HttpAnswer, HttpMemory};
-use crate::solver::{Broken, Step, Work};
+use crate::ports::{Event, HttpAnswer, HttpMemory};
+use crate::solver::{Broken, Step, VertexKeys, Work};
 use oci::{ChainId, DiffId, Digest, Digester};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -37,6 +39,8 @@ pub(super) struct Build<'a> {
     memories: BTreeMap<Option<String>, OnceLock<Arc<Memory>>>,
     /// New layers in the order in which they were made, with what they are recorded under.
     made: Mutex<Vec<Made>>,
+    explainer: &'a Explainer<'a>,
+    asserted: Option<&'a AssertCached>,
 }
 
 struct Made {
@@ -61,6 +65,8 @@ impl<'a> Build<'a> {
         graph: &'a Graph,
         workspace: &'a Workspace<'a>,
         ignore: Option<Arc<Ignore>>,
+        explainer: &'a Explainer<'a>,
+        asserted: Option<&'a AssertCached>,
     ) -> Result<Self, Error> {
         let mut contexts = BTreeMap::new();
         for (_, vertex) in graph.vertices() {
@@ -83,7 +89,16 @@ impl<'a> Build<'a> {
             contexts.insert(directory.name.clone(), Arc::new(open));
         }
         let memories = contexts.keys().map(|name| (name.clone(), OnceLock::new())).collect();
-        Ok(Self { request, graph, workspace, contexts, memories, made: Mutex::default() })
+        Ok(Self {
+            request,
+            graph,
+            workspace,
+            contexts,
+            memories,
+            made: Mutex::default(),
+            explainer,
+            asserted,
+        })
     }
 
     /// Writes what was learnt about the contexts' files. Losing it costs time only.
@@ -131,12 +146,12 @@ impl<'a> Build<'a> {
         edge: &Edge,
         output: &Output,
         step: &Step<'_>,
-    ) -> Result<Digest, ops::Error> {
+    ) -> Result<(Digest, Listing), ops::Error> {
         if let Output::Download { digest, modified, .. } = output {
             let mut digester = Digester::new();
             digester.update(digest.as_str().as_bytes());
             digester.update(format!("{modified:?}").as_bytes());
-            return Ok(digester.finish());
+            return Ok((digester.finish(), Listing::default()));
         }
         let tree = self.tree(output)?;
         let memory = self.memory_of(edge);
@@ -169,7 +184,7 @@ impl<'a> Build<'a> {
         edge: &Edge,
         output: &Output,
         step: &Step<'_>,
-    ) -> Result<Digest, ops::Error> {
+    ) -> Result<(Digest, Listing), ops::Error> {
         let tree = self.tree(output)?;
         let memory = self.memory_of(edge);
         let mut selection = Selection::new(memory.as_deref());
@@ -308,6 +323,41 @@ impl<'a> Build<'a> {
         Ok(layers)
     }
 
+    /// What a cache elsewhere should know of this build, in the order of the graph.
+    pub(super) fn export(
+        &self,
+        target: VertexId,
+        mode: ExportMode,
+        keys: &[VertexKeys],
+    ) -> Result<Vec<CacheEntry>, ops::Error> {
+        let mut image = BTreeSet::new();
+        let mut next = Some(target);
+        while let Some(id) = next {
+            image.insert(id);
+            next = self.graph.vertex(id).inputs.first().map(|edge| edge.from);
+        }
+        let mut entries = Vec::new();
+        for (id, vertex) in self.graph.vertices() {
+            let VertexKeys { cheap, key: Some(key) } = &keys[id.0] else { continue };
+            if vertex.inputs.is_empty() || (mode == ExportMode::Min && !image.contains(&id)) {
+                continue;
+            }
+            let mut chain = None;
+            if let Some(rootfs) = index::look_up(self.workspace, key) {
+                self.name_stack(&rootfs)?;
+                chain = match &rootfs.own {
+                    Some(own) => own.named.get().map(|(chain_id, _)| chain_id.clone()),
+                    None => rootfs.base.clone(),
+                };
+            }
+            let cheap = cheap.as_ref().map(|cheap| cheap.0.clone());
+            if cheap.is_some() || chain.is_some() {
+                entries.push(CacheEntry { key: key.0.clone(), cheap, chain });
+            }
+        }
+        Ok(entries)
+    }
+
     /// Names the new layers of a root file system, lowest first.
     fn name_stack(&self, rootfs: &Rootfs) -> Result<(), ops::Error> {
         let mut stack: Vec<&Arc<Own>> = Vec::new();
@@ -370,7 +420,8 @@ impl Work for Build<'_> {
     }
 
     fn known_as(&self, cheap: &Key) -> Option<Key> {
-        index::alias(self.workspace, cheap)
+        let here = index::alias(self.workspace, cheap);
+        here.or_else(|| self.request.cache.remote?.alias(&cheap.0).map(Key))
     }
 
     fn remember_as(&self, cheap: &Key, key: &Key) {
@@ -382,15 +433,57 @@ impl Work for Build<'_> {
         index::look_up(self.workspace, key).map(Output::Rootfs)
     }
 
+    fn is_elsewhere(&self, key: &Key) -> bool {
+        self.request.cache.remote.is_some_and(|remote| remote.has(&key.0))
+    }
+
+    fn fetch(&self, vertex: VertexId, key: &Key) -> Option<Output> {
+        let chain = self.request.cache.remote?.fetch(&key.0)?;
+        let text = &self.graph.vertex(vertex).place.text;
+        // A record that cannot be written costs a fetch the next time.
+        let _ = index::put_named(self.workspace, key, &chain, 0, text);
+        Some(Output::Rootfs(Rootfs { base: Some(chain), own: None }))
+    }
+
+    fn missed(&self, miss: &Miss<'_>) -> Result<(), Error> {
+        let vertex = self.graph.vertex(miss.vertex);
+        if matches!(vertex.op, Op::Http(_)) {
+            // A download is asked for to know what it is, not because anything changed.
+            return Ok(());
+        }
+        let causes = self.explainer.miss(miss);
+        self.request.progress.event(Event::Missed(miss.vertex.0, &causes));
+        let place = &vertex.place;
+        let asserted = match self.asserted {
+            None => false,
+            Some(AssertCached::All) => true,
+            Some(AssertCached::Stage(stage)) => place.stage == *stage,
+        };
+        if !asserted {
+            return Ok(());
+        }
+        let why: Vec<String> = causes.iter().map(ToString::to_string).collect();
+        Err(Error::NotCached {
+            file: self.request.containerfile_name.clone(),
+            place: place.clone(),
+            name: self.explainer.name(miss.vertex),
+            why: why.join("; "),
+        })
+    }
+
     fn content(&self, vertex: VertexId, inputs: &[Output], step: &Step<'_>) -> Result<Vec<Digest>, Error> {
         let node = self.graph.vertex(vertex);
         let by_content = node.inputs.iter().enumerate().filter(|(_, edge)| edge.by_content);
         by_content
             .zip(inputs)
-            .map(|((number, edge), output)| match &node.op {
-                Op::Copy(op) => self.copied_content(op, number, edge, output, step),
-                Op::Exec(op) => self.mounted_content(op, number, edge, output, step),
-                _ => Err(Broken::Stuck.into()),
+            .map(|((number, edge), output)| {
+                let (digest, listing) = match &node.op {
+                    Op::Copy(op) => self.copied_content(op, number, edge, output, step),
+                    Op::Exec(op) => self.mounted_content(op, number, edge, output, step),
+                    _ => Err(Broken::Stuck.into()),
+                }?;
+                self.explainer.selected(vertex, number, &digest, listing);
+                Ok(digest)
             })
             .collect::<Result<_, _>>()
             .map_err(|source| self.fail(vertex, source))

@@ -1,9 +1,10 @@
 //! Digests of what an operation selects of a tree: names, types, modes, content, link targets, extended attributes;
 //! neither times nor owners, because COPY does not keep those from its source.
 //!
-//! Each file has a digest of its own (without its name), so that the memory can keep it; the selection's digest is
-//! made of names and those.
+//! Each file has a digest of its own (without its name and mode), so that the memory can keep it; the selection's
+//! digest is made of names, modes and those. The paths with their digests are also kept as a [`Listing`].
 
+use crate::cache::listing::{self, Listing};
 use crate::cache::memory::{Memory, State};
 use crate::ops::beneath::{self, Canonical};
 use crate::ops::tree::{Tree, Visit};
@@ -19,8 +20,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Something to be hashed, in order.
-enum Item {
+/// Something selected, in order.
+struct Item {
+    /// What the key sees: the name at the destination, and the path below it.
+    label: Vec<u8>,
+    /// Where it lies in the input; `None` for what is no file.
+    path: Option<Vec<u8>>,
+    /// Type and permission bits.
+    mode: u32,
+    content: Content,
+}
+
+/// The digest of an item without its mode.
+enum Content {
     /// Its digest is known already.
     Known(Digest),
     /// A regular file that has to be read.
@@ -39,7 +51,7 @@ const INLINE_BYTES: u64 = 1 << 20;
 /// Collects what is selected, then reads what is not remembered.
 pub(crate) struct Selection<'a> {
     memory: Option<&'a Memory>,
-    items: Vec<(Vec<u8>, Item)>,
+    items: Vec<Item>,
     unread: Vec<(Tree, Unread)>,
     bytes: u64,
 }
@@ -51,7 +63,8 @@ impl<'a> Selection<'a> {
 
     /// Adds bytes that the key depends on.
     pub(crate) fn add_bytes(&mut self, name: &[u8], bytes: &[u8]) {
-        self.items.push((name.to_vec(), Item::Known(Digest::of(bytes))));
+        let content = Content::Known(Digest::of(bytes));
+        self.items.push(Item { label: name.to_vec(), path: None, mode: 0, content });
     }
 
     /// Adds what is at a path and, for a directory, below it. Of a directory whose contents alone are copied, its
@@ -71,28 +84,30 @@ impl<'a> Selection<'a> {
             let mut label = name.as_os_str().as_bytes().to_vec();
             label.push(0);
             label.extend_from_slice(entry.path.as_os_str().as_bytes());
+            let shown = path.components().as_path().as_os_str().as_bytes().to_vec();
             let item =
                 if entry.path.as_os_str().is_empty() && contents_only && beneath::is_directory(entry.stat) {
-                    Item::Known(Digest::of(b"contents"))
+                    Item { label, path: None, mode: 0, content: Content::Known(Digest::of(b"contents")) }
                 } else {
-                    self.item(tree, path, entry.stat)?
+                    let content = self.content(tree, path, entry.stat)?;
+                    Item { label, path: Some(shown), mode: mode(entry.stat), content }
                 };
-            self.items.push((label, item));
+            self.items.push(item);
             Ok(())
         })
     }
 
-    fn item(&mut self, tree: &Tree, path: PathBuf, stat: &Stat) -> Result<Item, Error> {
-        let mut header = header(stat);
+    fn content(&mut self, tree: &Tree, path: PathBuf, stat: &Stat) -> Result<Content, Error> {
+        let mut digester = Digester::new();
         match beneath::file_type(stat) {
             FileType::RegularFile => {
                 let state = State::of(stat);
                 if let Some(known) = self.memory.and_then(|memory| memory.get(&state)) {
-                    return Ok(Item::Known(known));
+                    return Ok(Content::Known(known));
                 }
                 self.bytes += u64::try_from(stat.st_size).unwrap_or(0);
                 self.unread.push((tree.clone(), Unread { path, state }));
-                return Ok(Item::Read(self.unread.len() - 1));
+                return Ok(Content::Read(self.unread.len() - 1));
             }
             FileType::Symlink => {
                 let (parent, name) = beneath::split(&path);
@@ -100,23 +115,23 @@ impl<'a> Selection<'a> {
                     beneath::open_directory(tree.root(), parent).map_err(io_error("open", parent))?;
                 let target =
                     beneath::read_link_at(directory.as_fd(), name).map_err(io_error("read", &path))?;
-                header.update(target.as_os_str().as_bytes());
+                digester.update(target.as_os_str().as_bytes());
             }
             FileType::Directory => {
                 let fd = beneath::open_beneath(tree.root(), &path, OFlags::RDONLY | OFlags::DIRECTORY)
                     .map_err(io_error("open", &path))?;
-                add_xattrs(&mut header, fd.as_fd(), &path)?;
+                add_xattrs(&mut digester, fd.as_fd(), &path)?;
             }
             FileType::CharacterDevice | FileType::BlockDevice => {
-                header.update(&stat.st_rdev.to_le_bytes());
+                digester.update(&stat.st_rdev.to_le_bytes());
             }
             _ => {}
         }
-        Ok(Item::Known(header.finish()))
+        Ok(Content::Known(digester.finish()))
     }
 
-    /// Reads what has to be read and makes the digest of all.
-    pub(crate) fn finish(self, compute: Compute) -> Result<Digest, Error> {
+    /// Reads what has to be read; makes the digest of all, and the list of it.
+    pub(crate) fn finish(self, compute: Compute) -> Result<(Digest, Listing), Error> {
         let Self { memory, items, unread, bytes } = self;
         let unread: Arc<Vec<(Tree, Unread)>> = Arc::new(unread);
         let digests: Vec<Result<Digest, Error>> = if bytes <= INLINE_BYTES {
@@ -136,29 +151,31 @@ impl<'a> Selection<'a> {
             }
         }
         let mut all = Digester::new();
-        for (label, item) in &items {
-            let digest = match item {
-                Item::Known(digest) => digest,
-                Item::Read(index) => digests.get(*index).ok_or(Broken::Stuck)?,
+        let mut entries = Vec::with_capacity(items.len());
+        for Item { label, path, mode, content } in items {
+            let digest = match content {
+                Content::Known(digest) => digest,
+                Content::Read(index) => digests.get(index).ok_or(Broken::Stuck)?.clone(),
             };
             all.update(&(label.len() as u64).to_le_bytes());
-            all.update(label);
+            all.update(&label);
+            all.update(&mode.to_le_bytes());
             all.update(digest.as_str().as_bytes());
+            if let Some(path) = path {
+                entries.push(listing::Entry { path, mode, digest });
+            }
         }
-        Ok(all.finish())
+        Ok((all.finish(), Listing::new(entries, listing::MOST)))
     }
 }
 
-/// Type and mode, with which the digest of every file begins.
-fn header(stat: &Stat) -> Digester {
-    let mut header = Digester::new();
-    let mode = match beneath::file_type(stat) {
+/// Type and permission bits, as far as they count.
+fn mode(stat: &Stat) -> u32 {
+    match beneath::file_type(stat) {
         // Links have no mode of their own.
         FileType::Symlink => stat.st_mode & 0o170_000,
         _ => stat.st_mode & 0o177_777,
-    };
-    header.update(&mode.to_le_bytes());
-    header
+    }
 }
 
 fn add_xattrs(digester: &mut Digester, file: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
@@ -177,8 +194,7 @@ fn hash_file(tree: &Tree, path: &Path) -> Result<Digest, Error> {
     let directory = beneath::open_directory(tree.root(), parent).map_err(io_error("open", parent))?;
     let mut file =
         crate::ops::write::open_regular(directory.as_fd(), name).map_err(io_error("open", path))?;
-    let stat = rustix::fs::fstat(&file).map_err(|error| io_error("stat", path)(error.into()))?;
-    let mut digester = header(&stat);
+    let mut digester = Digester::new();
     add_xattrs(&mut digester, file.as_fd(), path)?;
     let mut buffer = vec![0; 128 << 10];
     loop {

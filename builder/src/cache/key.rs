@@ -15,7 +15,7 @@ impl fmt::Debug for Key {
 }
 
 /// Bumped whenever an operation's result changes with this program's version.
-const GENERATION: &[u8] = b"davit build key 1";
+const GENERATION: &[u8] = b"davit build key 2";
 
 impl Key {
     /// The key of an operation with these inputs: of an input whose content counts, the digest of the selection

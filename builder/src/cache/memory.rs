@@ -2,7 +2,7 @@
 //!
 //! One binary file for each file system's device, replaced as a whole, never synced: losing it costs one hashing.
 //! ```text
-//! "davit stat memory 1\n"  then entries of 76 bytes, little endian:
+//! "davit stat memory 2\n"  then entries of 76 bytes, little endian:
 //! inode u64, size u64, mtime s i64, mtime ns u32, ctime s i64, ctime ns u32, age u32, digest 32 bytes
 //! ```
 //! The change time cannot be set from user space, so a file that was written keeps no old entry alive. A file whose
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const MAGIC: &[u8] = b"davit stat memory 1\n";
+const MAGIC: &[u8] = b"davit stat memory 2\n";
 const ENTRY: usize = 76;
 /// Saves after which an entry that nobody asked for is dropped.
 const MAX_AGE: u32 = 16;

@@ -3,6 +3,7 @@
 pub(crate) mod content_hash;
 pub(crate) mod index;
 pub(crate) mod key;
+pub(crate) mod listing;
 pub(crate) mod memory;
 
 pub(crate) use key::Key;

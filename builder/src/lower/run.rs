@@ -54,6 +54,7 @@ impl Lowering<'_> {
             Some(Network::Host) => NetworkMode::Host,
         };
         let mut env = state.config.config.env.clone();
+        let set = env.len();
         for (name, value) in &state.args {
             // ENV wins over ARG.
             if let Some(value) = value
@@ -62,6 +63,7 @@ impl Lowering<'_> {
                 env.push(format!("{name}={value}"));
             }
         }
+        let args = env[set..].iter().filter_map(|entry| entry.split('=').next()).map(str::to_owned).collect();
         let hostname = self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
         let text = history_text(state, &argv);
         let op = ExecOp {
@@ -77,6 +79,7 @@ impl Lowering<'_> {
             platform: state.platform.clone(),
             proxy: self.options.proxy.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             hostname,
+            args,
         };
         state.step += 1;
         state.vertex = self.graph.add(Vertex {

@@ -11,6 +11,7 @@ mod schedule;
 mod tests;
 
 use crate::cache::Key;
+use crate::explain::Miss;
 use crate::graph::{Graph, VertexId};
 use crate::ports::{Cancel, Event, Progress};
 use oci::Digest;
@@ -36,6 +37,14 @@ pub(crate) trait Work: Sync {
     fn remember_as(&self, cheap: &Key, key: &Key);
     /// The result that is known under a key, checked to be still there.
     fn look_up(&self, vertex: VertexId, key: &Key) -> Option<Self::Output>;
+    /// Whether the result of a key that is not known here may be had from elsewhere.
+    fn is_elsewhere(&self, _key: &Key) -> bool {
+        false
+    }
+    /// Brings a result from elsewhere; `None` where that fails.
+    fn fetch(&self, _vertex: VertexId, _key: &Key) -> Option<Self::Output> {
+        None
+    }
     /// Digests of what the vertex selects of its inputs that count by content, in their order.
     fn content(
         &self,
@@ -43,6 +52,10 @@ pub(crate) trait Work: Sync {
         inputs: &[Self::Output],
         step: &Step<'_>,
     ) -> Result<Vec<Digest>, Self::Error>;
+    /// Called before a vertex runs; an error ends the build instead.
+    fn missed(&self, _miss: &Miss<'_>) -> Result<(), Self::Error> {
+        Ok(())
+    }
     /// Does the operation and records the result under its key.
     fn run(
         &self,
@@ -98,11 +111,23 @@ pub(crate) struct Solved<O> {
     pub(crate) outputs: Vec<O>,
     pub(crate) ran: usize,
     pub(crate) cached: usize,
+    /// What each vertex is known under.
+    pub(crate) keys: Vec<VertexKeys>,
+}
+
+/// The keys of a vertex, as far as they were asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct VertexKeys {
+    /// From definitions alone, where that differs from the final one.
+    pub(crate) cheap: Option<Key>,
+    /// The final one.
+    pub(crate) key: Option<Key>,
 }
 
 enum Message<O, E> {
     Hashed(VertexId, Result<Vec<Digest>, E>),
     Ran(VertexId, Result<O, E>, Duration),
+    Fetched(VertexId, Option<O>),
 }
 
 /// Solves for all targets. The first failure cancels everything that runs; its error is returned when all jobs
@@ -164,6 +189,11 @@ fn perform<W: Work>(
                 guarded(|| work.content(job.vertex, &job.inputs, &step))
             };
             Message::Hashed(job.vertex, result)
+        }
+        schedule::JobKind::Fetch { key } => {
+            let fetched = guarded(|| Ok::<_, W::Error>(work.fetch(job.vertex, &key)));
+            // What cannot be fetched is made.
+            Message::Fetched(job.vertex, fetched.ok().flatten().filter(|_| !cancelled))
         }
         schedule::JobKind::Run { key } => {
             let begin = Instant::now();

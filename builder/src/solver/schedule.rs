@@ -1,8 +1,9 @@
 //! The coordinator's state: what is wanted, what is known, what may start.
 
-use super::{Broken, Message, Order, Solved, Work};
+use super::{Broken, Message, Order, Solved, VertexKeys, Work};
 use crate::cache::Key;
 use crate::cache::key::Input;
+use crate::explain::Miss;
 use crate::graph::VertexId;
 use crate::ports::Event;
 use oci::Digest;
@@ -23,12 +24,22 @@ enum KeyState {
 enum OutputState<O> {
     Idle,
     Wanted,
+    /// On its way from a cache elsewhere.
+    Fetching,
     Running,
     Done(O),
 }
 
+impl<O> OutputState<O> {
+    fn is_busy_or_done(&self) -> bool {
+        matches!(self, OutputState::Fetching | OutputState::Running | OutputState::Done(_))
+    }
+}
+
 struct Node<O> {
     key: KeyState,
+    /// The key from definitions alone, where the final one is another.
+    cheap: Option<Key>,
     output: OutputState<O>,
     /// Whether the index was asked for the result.
     looked_up: bool,
@@ -49,6 +60,7 @@ pub(super) struct Job<O> {
 
 pub(super) enum JobKind {
     Hash,
+    Fetch { key: Key },
     Run { key: Option<Key> },
 }
 
@@ -84,6 +96,7 @@ impl<'a, W: Work> Schedule<'a, W> {
             let fresh = vertex.no_cache || vertex.inputs.iter().any(|edge| nodes[edge.from.0].fresh);
             nodes.push(Node {
                 key: KeyState::Idle,
+                cheap: None,
                 output: OutputState::Idle,
                 looked_up: false,
                 told: false,
@@ -147,18 +160,28 @@ impl<'a, W: Work> Schedule<'a, W> {
                 self.touch(vertex);
                 self.order.progress.event(Event::Done(vertex.0, elapsed));
             }
+            Message::Fetched(vertex, Some(output)) => self.found(vertex, output),
+            // It was looked for everywhere: it runs.
+            Message::Fetched(vertex, None) => {
+                self.nodes[vertex.0].output = OutputState::Wanted;
+                self.touch(vertex);
+            }
             Message::Hashed(vertex, Err(error)) | Message::Ran(vertex, Err(error), _) => {
-                // After the first failure the others fail because they were told to stop.
-                if self.failure.is_some() || self.order.cancel.is_cancelled() {
-                    self.order.progress.event(Event::Cancelled(vertex.0));
-                } else {
-                    self.order.progress.event(Event::Failed(vertex.0, &with_causes(&error)));
-                    self.failure = Some(error);
-                    self.order.cancel.cancel();
-                }
-                self.stop();
+                self.fail(vertex, error);
             }
         }
+    }
+
+    fn fail(&mut self, vertex: VertexId, error: W::Error) {
+        // After the first failure the others fail because they were told to stop.
+        if self.failure.is_some() || self.order.cancel.is_cancelled() {
+            self.order.progress.event(Event::Cancelled(vertex.0));
+        } else {
+            self.order.progress.event(Event::Failed(vertex.0, &with_causes(&error)));
+            self.failure = Some(error);
+            self.order.cancel.cancel();
+        }
+        self.stop();
     }
 
     fn hashed(&mut self, vertex: VertexId, digests: &[Digest]) {
@@ -183,9 +206,10 @@ impl<'a, W: Work> Schedule<'a, W> {
             }
         }
         let key = Key::of(&self.work.definition(vertex), inputs);
-        if let Some(cheap) = cheap {
-            self.work.remember_as(&cheap, &key);
+        if let Some(cheap) = &cheap {
+            self.work.remember_as(cheap, &key);
         }
+        self.nodes[vertex.0].cheap = cheap;
         self.set_key(vertex, Some(key));
     }
 
@@ -264,7 +288,7 @@ impl<'a, W: Work> Schedule<'a, W> {
                 let runs = match input.output {
                     OutputState::Running => true,
                     OutputState::Wanted => input.looked_up,
-                    OutputState::Idle | OutputState::Done(_) => false,
+                    OutputState::Idle | OutputState::Fetching | OutputState::Done(_) => false,
                 };
                 input.blocked || (edge.by_content && runs)
             });
@@ -313,6 +337,7 @@ impl<'a, W: Work> Schedule<'a, W> {
             && !self.nodes[vertex.0].fresh
             && let Some(key) = self.work.known_as(cheap)
         {
+            self.nodes[vertex.0].cheap = Some(cheap.clone());
             self.set_key(vertex, Some(key));
             return;
         }
@@ -362,7 +387,7 @@ impl<'a, W: Work> Schedule<'a, W> {
         while let Some(next) = todo.pop() {
             for edge in &self.order.graph.vertex(next).inputs {
                 let node = &mut self.nodes[edge.from.0];
-                if !node.told && !matches!(node.output, OutputState::Done(_) | OutputState::Running) {
+                if !node.told && !node.output.is_busy_or_done() {
                     node.told = true;
                     found.push(edge.from);
                     todo.push(edge.from);
@@ -373,6 +398,14 @@ impl<'a, W: Work> Schedule<'a, W> {
         self.cached += found.len();
         for vertex in found {
             self.order.progress.event(Event::Cached(vertex.0));
+        }
+    }
+
+    fn found(&mut self, vertex: VertexId, output: W::Output) {
+        self.nodes[vertex.0].output = OutputState::Done(output);
+        self.touch(vertex);
+        if !self.nodes[vertex.0].told {
+            self.tell_cached(vertex);
         }
     }
 
@@ -388,12 +421,13 @@ impl<'a, W: Work> Schedule<'a, W> {
             let fresh = node.fresh;
             self.touch(vertex);
             if !fresh
-                && let Some(key) = &key
-                && let Some(output) = self.work.look_up(vertex, key)
+                && let Some(key) = key
             {
-                self.nodes[vertex.0].output = OutputState::Done(output);
-                if !self.nodes[vertex.0].told {
-                    self.tell_cached(vertex);
+                if let Some(output) = self.work.look_up(vertex, &key) {
+                    self.found(vertex, output);
+                } else if self.work.is_elsewhere(&key) {
+                    self.nodes[vertex.0].output = OutputState::Fetching;
+                    self.ready.push_back(Job { vertex, inputs: Vec::new(), kind: JobKind::Fetch { key } });
                 }
             }
             return;
@@ -405,9 +439,28 @@ impl<'a, W: Work> Schedule<'a, W> {
                 _ => return,
             }
         }
+        if let Err(error) = self.tell_missed(vertex, key.as_ref()) {
+            self.fail(vertex, error);
+            return;
+        }
         self.nodes[vertex.0].output = OutputState::Running;
         self.touch(vertex);
         self.ready.push_back(Job { vertex, inputs, kind: JobKind::Run { key } });
+    }
+
+    fn tell_missed(&self, vertex: VertexId, key: Option<&Key>) -> Result<(), W::Error> {
+        let inputs: Vec<Option<Key>> = self
+            .order
+            .graph
+            .vertex(vertex)
+            .inputs
+            .iter()
+            .map(|edge| match &self.nodes[edge.from.0].key {
+                KeyState::Known(key) => key.clone(),
+                _ => None,
+            })
+            .collect();
+        self.work.missed(&Miss { vertex, key, inputs: &inputs, fresh: self.nodes[vertex.0].fresh })
     }
 
     pub(super) fn finish(self) -> Result<Solved<W::Output>, W::Error> {
@@ -424,7 +477,11 @@ impl<'a, W: Work> Schedule<'a, W> {
                 _ => return Err(Broken::Stuck.into()),
             }
         }
-        Ok(Solved { outputs, ran: self.ran, cached: self.cached })
+        let keys = self.nodes.into_iter().map(|node| VertexKeys {
+            cheap: node.cheap,
+            key: if let KeyState::Known(key) = node.key { key } else { None },
+        });
+        Ok(Solved { outputs, ran: self.ran, cached: self.cached, keys: keys.collect() })
     }
 }
 

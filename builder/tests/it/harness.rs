@@ -1,6 +1,6 @@
 //! A store, a context directory, an executor and a resolver for tests.
 
-use builder::build::{BuildRequest, Built, Context, Error, NamedContext, build};
+use builder::build::{AssertCached, BuildRequest, Built, CacheOptions, Context, Error, NamedContext, build};
 use builder::ports::{
     Cancel, Event, Executor, HttpAnswer, HttpMemory, NetworkMode, PortError, Progress, ResolvedImage,
     Resolver, StepExit, StepIo, StepMountSource, StepSpec,
@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) secrets: Vec<(&'static str, &'static str)>,
     pub(crate) proxy: Vec<(&'static str, &'static str)>,
     pub(crate) named: Vec<(&'static str, NamedContext)>,
+    pub(crate) assert_cached: Option<AssertCached>,
+    pub(crate) env: Vec<(&'static str, &'static str)>,
 }
 
 impl Lab {
@@ -111,7 +113,7 @@ impl Lab {
             jobs: None,
             platform: Platform::host(),
             labels: owned(&options.labels),
-            env: Vec::new(),
+            env: owned(&options.env),
             network: NetworkMode::Default,
             step_settings: String::new(),
             timestamp: (!options.now).then_some(1_000_000_000),
@@ -120,6 +122,11 @@ impl Lab {
             resolver: &self.images,
             progress: &self.events,
             cancel: Cancel::new().unwrap(),
+            cache: CacheOptions {
+                line: "test".into(),
+                assert_cached: options.assert_cached.clone(),
+                ..CacheOptions::default()
+            },
         })
     }
 
@@ -320,6 +327,10 @@ impl Progress for Events {
                 vertices.iter().map(|vertex| vertex.name.clone()).collect::<Vec<_>>().join("\n")
             }
             Event::Log { text, .. } => format!("out {}", String::from_utf8_lossy(text).trim_end()),
+            Event::Missed(vertex, causes) => {
+                let causes: Vec<String> = causes.iter().map(ToString::to_string).collect();
+                format!("missed {vertex}: {}", causes.join("; "))
+            }
             other => format!("{other:?}"),
         };
         self.0.lock().unwrap().push(text);

@@ -6,6 +6,7 @@ mod builds;
 mod cache;
 mod copies;
 mod corpus;
+mod explain;
 mod harness;
 mod peers;
 mod properties;
