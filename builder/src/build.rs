@@ -93,8 +93,8 @@ pub struct CacheOptions<'a> {
     pub assert_cached: Option<AssertCached>,
     /// `--cache-from`
     pub remote: Option<&'a dyn RemoteCache>,
-    /// Which results [`Built::cache`] tells of.
-    pub export: Option<ExportMode>,
+    /// Whether [`Built::cache`] tells of the results.
+    pub export: bool,
     /// Whether the image's config tells of them too (`--cache-to type=inline`).
     pub inline: bool,
 }
@@ -118,15 +118,6 @@ pub enum AssertCached {
     Stage(String),
 }
 
-/// Which results a cache has that is handed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExportMode {
-    /// Those that the image is made of.
-    Min,
-    /// All.
-    Max,
-}
-
 /// A result as a cache elsewhere keeps it. Equal on every machine: no path, time or secret of this one is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheEntry {
@@ -134,8 +125,10 @@ pub struct CacheEntry {
     pub key: Digest,
     /// The key from definitions alone, where that is another one.
     pub cheap: Option<Digest>,
-    /// The top of the result's layers; `None` where only the key is known.
+    /// The top of the result's layers; `None` where only the key is known here.
     pub chain: Option<ChainId>,
+    /// Whether the image is made of it.
+    pub in_image: bool,
 }
 
 /// Key of an image config under which the keys of its steps stand: `[[KEY, LAYERS], ..]`, where LAYERS counts the
@@ -427,9 +420,9 @@ fn solve(
         _ => return Err(Broken::Stuck.into()),
     };
     let layers = work.name_layers(&rootfs).map_err(Error::Assemble)?;
-    let cache = match request.cache.export {
-        Some(mode) => work.export(lowered.target, mode, &solved.keys).map_err(Error::Assemble)?,
-        None => Vec::new(),
+    let cache = match request.cache.export || request.cache.inline {
+        true => work.export(lowered.target, &solved.keys).map_err(Error::Assemble)?,
+        false => Vec::new(),
     };
     let inline = request.cache.inline.then(|| inline_cache(&cache, &layers));
     let image = assemble::assemble(request, lowered, &layers, inline)?;
@@ -461,7 +454,7 @@ fn line(options: &CacheOptions<'_>, request: &BuildRequest<'_>) -> String {
 /// The cache as it stands in the image's own config.
 fn inline_cache(cache: &[CacheEntry], layers: &[NamedLayer]) -> serde_json::Value {
     let mut entries = Vec::new();
-    for entry in cache {
+    for entry in cache.iter().filter(|entry| entry.in_image) {
         let position = layers.iter().position(|layer| Some(&layer.chain_id) == entry.chain.as_ref());
         if let Some(position) = position {
             entries.push(serde_json::json!([entry.key, position + 1]));

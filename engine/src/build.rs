@@ -1,11 +1,15 @@
 //! Building images: options to the builder's request, its ports, tags.
 
+mod cache;
 mod containerfile;
 mod events;
+mod explain;
 mod failure;
 mod requests;
 mod resolver;
 
+pub use cache::{CacheFrom, CacheMode, CacheRequest, CacheTo};
+pub use explain::ExplainedStep;
 pub use events::{BuildEvent, BuildProgress};
 pub use requests::{BuildReport, BuildRequest, ContainerfileSource};
 
@@ -14,9 +18,10 @@ use crate::images::transfer::platform;
 use crate::options::Network;
 use crate::sandbox::{Names, ResolverFiles, StepExecutor, StepSettings};
 use crate::{Engine, Error, Result};
-use builder::build::Context;
+use builder::build::{AssertCached, Context};
 use builder::context::find_ignore_file;
 use builder::ports::NetworkMode;
+use cache::Imports;
 use containerfile::{Containerfile, read_text};
 use events::Watcher;
 use failure::build_error;
@@ -92,6 +97,8 @@ impl Engine {
         let step_settings = step_settings(request);
         let executor = StepExecutor::new(self, settings)?;
         let resolver = ImageResolver { engine: self, request, progress };
+        let imports =
+            Imports::new(self, &lease, &request.cache.from, &request.registry, &platform, progress)?;
         let watcher = Watcher { progress, names: Mutex::new(BTreeMap::new()) };
         let cancel =
             builder::ports::Cancel::new().map_err(|error| Error::os("make a cancel token", error))?;
@@ -124,6 +131,16 @@ impl Engine {
             resolver: &resolver,
             progress: &watcher,
             cancel,
+            cache: builder::build::CacheOptions {
+                line: line(request),
+                assert_cached: request.cache.assert_cached.clone().map(|stage| match stage {
+                    Some(stage) => AssertCached::Stage(stage),
+                    None => AssertCached::All,
+                }),
+                remote: (!request.cache.from.is_empty()).then_some(&imports),
+                export: request.cache.to.iter().any(|to| !to.is_inline()),
+                inline: request.cache.to.iter().any(CacheTo::is_inline),
+            },
         })
         .map_err(build_error)?;
         let id = built.image_id.hex().to_owned();
@@ -132,9 +149,20 @@ impl Engine {
         for name in &request.tags {
             names.push(self.name_image(name, &found)?);
         }
+        let to = &request.cache.to;
+        let sent = cache::export(self, &lease, &built, to, &imports, &request.registry, progress)?;
         let mut warnings = built.warnings;
+        warnings.extend(sent);
         warnings.extend(self.unlimited(&request.limits)?);
         Ok(BuildReport { id, names, ran: built.ran, cached: built.cached, warnings })
+    }
+}
+
+/// What makes two builds the same to people: the name, else the place of the files.
+fn line(request: &BuildRequest) -> String {
+    match request.tags.first() {
+        Some(tag) => tag.clone(),
+        None => format!("{:?} {:?}", request.context, request.containerfile),
     }
 }
 

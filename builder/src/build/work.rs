@@ -1,6 +1,6 @@
 //! The solver's work: operations, their keys and their records.
 
-use super::{AssertCached, BuildRequest, CacheEntry, Context, Error, ExportMode, NamedContext};
+use super::{AssertCached, BuildRequest, CacheEntry, Context, Error, NamedContext};
 use crate::cache::content_hash::Selection;
 use crate::cache::listing::Listing;
 use crate::cache::memory::Memory;
@@ -327,7 +327,6 @@ impl<'a> Build<'a> {
     pub(super) fn export(
         &self,
         target: VertexId,
-        mode: ExportMode,
         keys: &[VertexKeys],
     ) -> Result<Vec<CacheEntry>, ops::Error> {
         let mut image = BTreeSet::new();
@@ -339,7 +338,7 @@ impl<'a> Build<'a> {
         let mut entries = Vec::new();
         for (id, vertex) in self.graph.vertices() {
             let VertexKeys { cheap, key: Some(key) } = &keys[id.0] else { continue };
-            if vertex.inputs.is_empty() || (mode == ExportMode::Min && !image.contains(&id)) {
+            if vertex.inputs.is_empty() {
                 continue;
             }
             let mut chain = None;
@@ -351,9 +350,7 @@ impl<'a> Build<'a> {
                 };
             }
             let cheap = cheap.as_ref().map(|cheap| cheap.0.clone());
-            if cheap.is_some() || chain.is_some() {
-                entries.push(CacheEntry { key: key.0.clone(), cheap, chain });
-            }
+            entries.push(CacheEntry { key: key.0.clone(), cheap, chain, in_image: image.contains(&id) });
         }
         Ok(entries)
     }

@@ -31,6 +31,9 @@ pub(crate) struct BuildArgs {
     /// Architecture of the image
     #[arg(long, value_name = "ARCH", conflicts_with = "platform", alias = "override-arch")]
     pub(crate) arch: Option<String>,
+    /// Fail before the first step that is not cached, and say what changed; with =STAGE only steps of that stage
+    #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) assert_cached: Option<String>,
     /// File with registry credentials
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
     pub(crate) authfile: Option<PathBuf>,
@@ -40,6 +43,13 @@ pub(crate) struct BuildArgs {
     /// File with a NAME=VALUE on each line (repeatable)
     #[arg(long, value_name = "FILE")]
     pub(crate) build_arg_file: Vec<PathBuf>,
+    /// Take results from a cache: REPOSITORY, type=registry,ref=NAME or type=local,src=DIR (repeatable)
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_from: Vec<String>,
+    /// Hand results on: REPOSITORY, type=registry,ref=NAME, type=local,dest=DIR or type=inline, with mode=min|max and
+    /// mounts=ID:ID for cache mounts that travel too (repeatable)
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_to: Vec<String>,
     /// Add a capability to the steps
     #[arg(long, value_delimiter = ',', value_name = "CAP")]
     pub(crate) cap_add: Vec<String>,
@@ -67,6 +77,10 @@ pub(crate) struct BuildArgs {
     /// Credentials for the registry, USER[:PASSWORD]
     #[arg(long, value_name = "USER[:PASSWORD]")]
     pub(crate) creds: Option<String>,
+    /// Say of each step whether it was cached, and if not, which input changed since the last build of the same name;
+    /// `davit image explain` says it again later
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Containerfile, or - for standard input (Containerfile, else Dockerfile, in the context)
     #[arg(long, short = 'f', value_name = "FILE")]
     pub(crate) file: Vec<String>,
@@ -157,4 +171,12 @@ pub(crate) struct BuildArgs {
     /// Directory of the files that COPY and ADD take
     #[arg(value_name = "CONTEXT", default_value = ".")]
     pub(crate) context: String,
+}
+
+/// `davit image explain`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImageExplainArgs {
+    /// An image that was built here
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
 }

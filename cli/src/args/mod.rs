@@ -12,7 +12,7 @@ mod run;
 mod system;
 pub(crate) mod unbuilt;
 
-pub(crate) use build::{BuildArgs, ProgressMode};
+pub(crate) use build::{BuildArgs, ImageExplainArgs, ProgressMode};
 pub(crate) use containers::*;
 pub(crate) use deferred::Deferred;
 pub(crate) use images::*;
@@ -229,6 +229,8 @@ pub(crate) enum ImageCommand {
     Build(Deferred<BuildArgs>),
     /// Exit with 0 if an image exists and with 1 if not
     Exists(Deferred<ImageExistsArgs>),
+    /// Say why the steps of the build that made an image ran, and what had changed
+    Explain(Deferred<ImageExplainArgs>),
     /// Show how an image was made, layer by layer
     History(Deferred<HistoryArgs>),
     /// Make an image of one layer from a tar archive of a file system

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use engine::Engine;
-use engine::build::{BuildRequest, ContainerfileSource};
+use engine::build::{BuildEvent, BuildRequest, CacheFrom, CacheRequest, CacheTo, ContainerfileSource};
 use engine::images::{PullPolicy, RegistryOptions};
 use engine::options::{Limits, Mount, Network, parse_size};
 
@@ -20,7 +20,13 @@ const CONTAINERFILE_LIMIT: u64 = 16 << 20;
 pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
     let request = request(&args)?;
     let progress = progress::Build::new(args.progress, args.quiet);
-    let result = engine.build(&request, &|event| progress.event(&event));
+    let explain = args.explain;
+    let result = engine.build(&request, &|event| {
+        if explain && let Some(line) = explanation(&event) {
+            progress.tell(&line);
+        }
+        progress.event(&event);
+    });
     progress.finish();
     let report = result?;
     for warning in &report.warnings {
@@ -35,6 +41,33 @@ pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
         }
     }
     output::line(&report.id);
+    Ok(0)
+}
+
+/// What `--explain` says of an event.
+fn explanation(event: &BuildEvent) -> Option<String> {
+    match event {
+        BuildEvent::Cached { name, .. } => Some(verdict(name, None)),
+        BuildEvent::Missed { name, causes, .. } => Some(verdict(name, Some(causes.as_slice()))),
+        _ => None,
+    }
+}
+
+/// One line on one step.
+fn verdict(name: &str, causes: Option<&[String]>) -> String {
+    // the first line of a here-document says enough
+    let first = name.lines().next().unwrap_or_default();
+    match causes {
+        None => format!("HIT  {first}"),
+        Some(causes) => format!("MISS {first}: {}", causes.join("; ")),
+    }
+}
+
+/// `davit image explain`
+pub(crate) fn explain(engine: &Engine, image: &str) -> Outcome {
+    for step in engine.explain(image)?.iter().filter(|step| step.is_step) {
+        output::line(&verdict(&step.name, step.causes.as_deref()));
+    }
     Ok(0)
 }
 
@@ -96,6 +129,11 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         shm_size: args.shm_size.as_ref().map(|text| parse_size("--shm-size", text)).transpose()?,
         source_date_epoch: epoch,
         rewrite_timestamp: args.timestamp.is_some(),
+        cache: CacheRequest {
+            assert_cached: args.assert_cached.as_ref().map(|stage| (!stage.is_empty()).then(|| stage.clone())),
+            from: args.cache_from.iter().map(|text| CacheFrom::parse(text, &here)).collect::<Result<_, _>>()?,
+            to: args.cache_to.iter().map(|text| CacheTo::parse(text, &here)).collect::<Result<_, _>>()?,
+        },
         proxy_env: if args.http_proxy { proxies() } else { Vec::new() },
     })
 }

@@ -112,6 +112,7 @@ fn image(command: ImageCommand, options: EngineOptions) -> Outcome {
     match command {
         ImageCommand::Build(args) => dispatch(DavitCommand::Build(args), options),
         ImageCommand::Exists(Deferred(args)) => Ok(u8::from(!store(options)?.images().exists(&args.image)?)),
+        ImageCommand::Explain(Deferred(args)) => build::explain(&store(options)?, &args.image),
         ImageCommand::History(args) => dispatch(DavitCommand::History(args), options),
         ImageCommand::Import(args) => dispatch(DavitCommand::Import(args), options),
         ImageCommand::Inspect(Deferred(args)) => inspect::images(&store(options)?, &args),

@@ -160,6 +160,14 @@ impl Build {
         }
     }
 
+    /// Says a line that was asked for, also when the rest is quiet.
+    pub(crate) fn tell(&self, text: &str) {
+        match &self.style {
+            Style::Quiet => note(text),
+            _ => self.say(text),
+        }
+    }
+
     /// Shows a warning even when quiet was not asked for by the warning's kind.
     pub(crate) fn warning(&self, text: &str) {
         self.say(&format!("Warning: {}", text.trim_end()));

@@ -29,6 +29,15 @@ pub enum BuildEvent {
         /// As in [`BuildEvent::Started`].
         name: String,
     },
+    /// A step's result was not known: it runs, unless the build must not.
+    Missed {
+        /// Which.
+        vertex: usize,
+        /// As in [`BuildEvent::Started`].
+        name: String,
+        /// What changed since the last such build, each with old and new digest.
+        causes: Vec<String>,
+    },
     /// A step wrote output.
     Output {
         /// Which.
@@ -91,6 +100,11 @@ impl Progress for Watcher<'_> {
             Event::Warning(text) => BuildEvent::Warning { text: text.to_owned() },
             Event::Started(id) => BuildEvent::Started { vertex: id + 1, name: self.name(id) },
             Event::Cached(id) => BuildEvent::Cached { vertex: id + 1, name: self.name(id) },
+            Event::Missed(id, causes) => BuildEvent::Missed {
+                vertex: id + 1,
+                name: self.name(id),
+                causes: causes.iter().map(ToString::to_string).collect(),
+            },
             Event::Done(id, elapsed) => BuildEvent::Done { vertex: id + 1, elapsed },
             Event::Failed(id, message) => BuildEvent::Failed { vertex: id + 1, message: message.to_owned() },
             Event::Cancelled(id) => BuildEvent::Failed { vertex: id + 1, message: "cancelled".to_owned() },

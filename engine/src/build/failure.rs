@@ -21,7 +21,7 @@ pub(super) fn build_error(error: builder::build::Error) -> Error {
             }
             Error::Containerfile { rendered: place.render(false), kind }
         }
-        Broken::IgnoreFile { .. } => {
+        Broken::IgnoreFile { .. } | Broken::UnknownStage { .. } => {
             Error::Part { attempt: "build".to_owned(), kind: ErrorKind::Invalid, source: Box::new(error) }
         }
         _ => Error::Part { attempt: "build".to_owned(), kind: ErrorKind::Internal, source: Box::new(error) },

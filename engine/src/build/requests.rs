@@ -1,5 +1,6 @@
 //! What a build is asked for, and what it answers.
 
+use super::CacheRequest;
 use crate::images::{PullPolicy, RegistryOptions};
 use crate::options::{Limits, Mount, Network, Security, Ulimit};
 use std::path::PathBuf;
@@ -82,6 +83,8 @@ pub struct BuildRequest {
     pub rewrite_timestamp: bool,
     /// Variables that steps get without becoming part of the image or of a cache key (the caller's proxy settings).
     pub proxy_env: Vec<(String, String)>,
+    /// How the cache is used, explained and handed on.
+    pub cache: CacheRequest,
 }
 
 /// What a build made.

@@ -161,7 +161,7 @@ fn forward(event: Event<'_>, progress: TransferProgress<'_>, done: &mut u64) {
 }
 
 /// Hands the events of a copy to another place on.
-pub(super) fn forwarder<'a>(progress: TransferProgress<'a>) -> impl Fn(Event<'_>) + Sync + 'a {
+pub(crate) fn forwarder<'a>(progress: TransferProgress<'a>) -> impl Fn(Event<'_>) + Sync + 'a {
     let sums = std::sync::Mutex::new(std::collections::BTreeMap::<Digest, u64>::new());
     move |event| {
         let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -59,7 +59,7 @@ pub fn commit_chain(
                 blobs: vec![staged.blob],
                 tar_size: staged.tar_size,
                 unpacked_size,
-                created: jiff::Timestamp::now().to_string(),
+                created: staged.created.unwrap_or_else(|| jiff::Timestamp::now().to_string()),
             });
             below = Some(name);
         }

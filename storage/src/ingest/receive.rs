@@ -83,6 +83,8 @@ pub struct StagedLayer {
     pub need: Need,
     /// What could not be made here.
     pub skipped: Skipped,
+    /// When the layer was first made, RFC 3339, where somebody knows; else it is made when it is committed.
+    pub created: Option<String>,
     pub(super) entries: u64,
     pub(super) key: Option<String>,
 }
@@ -264,6 +266,7 @@ fn ingest_into(
         unpacked_size: extracted.unpacked_size,
         need,
         skipped: extracted.skipped,
+        created: None,
         entries: extracted.entries,
         key: None,
     })

@@ -1,0 +1,271 @@
+//! A build's results to a cache elsewhere: only what is not there is sent.
+
+use super::format::{ARTIFACT, CONFIG, Config, LayerEntry};
+use super::import::{Imports, full};
+use super::place::{CacheTo, CacheMode, Place};
+use crate::build::{BuildEvent, BuildProgress};
+use crate::images::{RegistryOptions, TransferEvent};
+use crate::{Engine, Error, Result};
+use builder::build::{Built, CacheEntry};
+use oci::{ChainId, Compression, Descriptor, Digest, Manifest, ManifestOrIndex, Raw, media_type};
+use registry::{CopyOptions, Selection, Source, Which, copy};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+use storage::diff::layer_blob;
+use storage::{Layer, Lease, Store};
+
+/// Sends the results of a build to all places that were asked for; returns warnings.
+pub(in crate::build) fn export(
+    engine: &Engine,
+    lease: &Lease,
+    built: &Built,
+    to: &[CacheTo],
+    imports: &Imports<'_>,
+    options: &RegistryOptions,
+    progress: BuildProgress<'_>,
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for to in to.iter().filter(|to| !to.is_inline()) {
+        let sent = export_one(engine, lease, built, to, imports, options, progress);
+        match sent {
+            Ok(()) => {}
+            Err(error) if to.ignore_error => {
+                warnings.push(format!("cache {}: {}", to.place.describe(), full(&error)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(warnings)
+}
+
+fn export_one(
+    engine: &Engine,
+    lease: &Lease,
+    built: &Built,
+    to: &CacheTo,
+    imports: &Imports<'_>,
+    options: &RegistryOptions,
+    progress: BuildProgress<'_>,
+) -> Result<()> {
+    let store = engine.store()?;
+    let mut collection = Collection {
+        store,
+        lease,
+        imports,
+        foreign: built.foreign_layers.iter().collect(),
+        config: Config::default(),
+        known: HashMap::new(),
+        elsewhere: BTreeMap::new(),
+    };
+    let entries: Vec<&CacheEntry> =
+        built.cache.iter().filter(|entry| to.mode == CacheMode::Max || entry.in_image).collect();
+    collection.compress(&entries)?;
+    for entry in entries {
+        collection.add(entry)?;
+    }
+    let package = collection.finish()?;
+    let place = to.place.describe();
+    if current(engine, &to.place, options)?.as_ref() == Some(package.manifest.digest()) {
+        return Ok(());
+    }
+    let Some(destination) = to.place.destination(engine, options)? else { return Ok(()) };
+    let tell = |event: TransferEvent| progress(BuildEvent::Transfer { event });
+    let forward = crate::images::transfer::forwarder(&tell);
+    let options = CopyOptions { selection: Selection::All, progress: &forward, ..CopyOptions::default() };
+    copy(&package, &*destination, &options)
+        .map_err(crate::error::registry(format!("write the cache {place}")))?;
+    Ok(())
+}
+
+/// The digest of what is at a place now.
+fn current(engine: &Engine, place: &Place, options: &RegistryOptions) -> Result<Option<Digest>> {
+    match place {
+        Place::Registry(reference) => {
+            let client = engine.client(options)?;
+            let head = client
+                .head_manifest(reference)
+                .map_err(crate::error::registry(format!("ask for the cache {reference}")))?;
+            Ok(head.map(|descriptor| descriptor.digest))
+        }
+        // a layout without such a tag has nothing yet
+        place => Ok(match place.source(engine, options) {
+            Ok(Some(source)) => source.manifest(Which::Root).ok().map(|raw| raw.digest().clone()),
+            _ => None,
+        }),
+    }
+}
+
+/// Results on their way into a config.
+struct Collection<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+    imports: &'a Imports<'a>,
+    foreign: BTreeSet<&'a ChainId>,
+    config: Config,
+    /// Positions of layers.
+    known: HashMap<ChainId, usize>,
+    /// Blobs that are not here, by the cache that has them.
+    elsewhere: BTreeMap<Digest, &'a dyn Source>,
+}
+
+impl<'a> Collection<'a> {
+    fn layer(&self, chain: &ChainId) -> Result<Layer> {
+        let failed = || crate::error::storage("read the layers of the build cache");
+        let layer = self.store.layers().hold(self.lease, chain).map_err(failed())?;
+        layer.ok_or_else(|| Error::NotFound { what: "layer", name: chain.to_string() })
+    }
+
+    /// Compresses what has no blob yet, several at once.
+    fn compress(&self, entries: &[&CacheEntry]) -> Result<()> {
+        use rayon::prelude::*;
+        let mut wanted: BTreeSet<ChainId> = BTreeSet::new();
+        for entry in entries {
+            let mut next = entry.chain.clone();
+            while let Some(chain) = next.take() {
+                if self.foreign.contains(&chain) || !wanted.insert(chain.clone()) {
+                    break;
+                }
+                next = self.layer(&chain)?.parent;
+            }
+        }
+        let wanted: Vec<ChainId> = wanted.into_iter().collect();
+        wanted
+            .par_iter()
+            .map(|chain| layer_blob(self.store, self.lease, chain, Compression::Gzip).map(drop))
+            .collect::<storage::Result<()>>()
+            .map_err(crate::error::storage("compress the layers of the build cache"))
+    }
+
+    fn add(&mut self, entry: &CacheEntry) -> Result<()> {
+        let top = match &entry.chain {
+            Some(chain) => Some(self.add_chain(chain)?),
+            // a result that was not needed here stays in the cache that has it
+            None => self.add_imported(&entry.key),
+        };
+        let Some(top) = top else { return Ok(()) };
+        self.config.results.push((entry.key.clone(), top));
+        if let Some(cheap) = &entry.cheap {
+            self.config.aliases.push((cheap.clone(), entry.key.clone()));
+        }
+        Ok(())
+    }
+
+    fn add_chain(&mut self, chain: &ChainId) -> Result<usize> {
+        let mut above = Vec::new();
+        let mut next = Some(chain.clone());
+        let mut parent = None;
+        while let Some(chain) = next.take() {
+            if let Some(known) = self.known.get(&chain) {
+                parent = Some(*known);
+                break;
+            }
+            let layer = self.layer(&chain)?;
+            next.clone_from(&layer.parent);
+            above.push(layer);
+        }
+        for layer in above.into_iter().rev() {
+            let foreign = self.foreign.contains(&layer.chain_id);
+            let blob = match foreign {
+                true => None,
+                false => Some(
+                    layer_blob(self.store, self.lease, &layer.chain_id, Compression::Gzip)
+                        .map_err(crate::error::storage("compress the layers of the build cache"))?,
+                ),
+            };
+            let created = (!foreign).then_some(layer.created);
+            let entry = LayerEntry { parent, diff_id: layer.diff_id, blob, created };
+            parent = Some(self.push(layer.chain_id, entry));
+        }
+        parent.ok_or_else(|| Error::NotFound { what: "layer", name: chain.to_string() })
+    }
+
+    fn add_imported(&mut self, key: &Digest) -> Option<usize> {
+        let loaded = self.imports.known(key)?;
+        let mut parent = None;
+        for position in loaded.table.result(key)? {
+            let chain = &loaded.table.chains[position];
+            if let Some(known) = self.known.get(chain) {
+                parent = Some(*known);
+                continue;
+            }
+            let layer = &loaded.table.layers[position];
+            if let Some(blob) = &layer.blob {
+                self.elsewhere.insert(blob.digest.clone(), &*loaded.source);
+            }
+            parent = Some(self.push(chain.clone(), LayerEntry { parent, ..layer.clone() }));
+        }
+        parent
+    }
+
+    fn push(&mut self, chain: ChainId, entry: LayerEntry) -> usize {
+        self.config.layers.push(entry);
+        let position = self.config.layers.len() - 1;
+        self.known.insert(chain, position);
+        position
+    }
+
+    fn finish(self) -> Result<Package<'a>> {
+        let mut layers: Vec<Descriptor> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for blob in self.config.layers.iter().filter_map(|layer| layer.blob.as_ref()) {
+            if seen.insert(blob.digest.clone()) {
+                layers.push(Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size));
+            }
+        }
+        if layers.is_empty() {
+            // registries want at least one
+            layers.push(Descriptor::of(media_type::OCI_EMPTY, EMPTY));
+        }
+        // strings and numbers only
+        let config = serde_json::to_vec(&self.config).map_err(|error| {
+            Error::invalid("the config of a cache", error.to_string())
+        })?;
+        let mut manifest = Manifest::new(Descriptor::of(CONFIG, &config), layers);
+        manifest.artifact_type = Some(ARTIFACT.to_owned());
+        let manifest = Raw::from_value(ManifestOrIndex::Manifest(manifest))
+            .map_err(crate::error::document("write the manifest of a cache"))?;
+        Ok(Package { store: self.store, config, manifest, elsewhere: self.elsewhere })
+    }
+}
+
+const EMPTY: &[u8] = b"{}";
+
+/// A cache as the source of a copy.
+struct Package<'a> {
+    store: &'a Store,
+    config: Vec<u8>,
+    manifest: Raw<ManifestOrIndex>,
+    elsewhere: BTreeMap<Digest, &'a dyn Source>,
+}
+
+impl Source for Package<'_> {
+    fn describe(&self) -> String {
+        "the build cache".to_owned()
+    }
+
+    fn manifest(&self, _which: Which<'_>) -> registry::Result<Raw<ManifestOrIndex>> {
+        Ok(self.manifest.clone())
+    }
+
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> registry::Result<Box<dyn Read + Send + '_>> {
+        use std::io::{Seek, SeekFrom};
+        let small = [self.config.as_slice(), EMPTY];
+        if let Some(bytes) = small.into_iter().find(|bytes| Digest::of(bytes) == descriptor.digest) {
+            let mut reader = std::io::Cursor::new(bytes);
+            reader.set_position(offset);
+            return Ok(Box::new(reader));
+        }
+        let what = || format!("blob {}", descriptor.digest);
+        match self.store.content().open(&descriptor.digest) {
+            Ok(mut file) => {
+                file.seek(SeekFrom::Start(offset))
+                    .map_err(|error| registry::Error::external(what(), error))?;
+                Ok(Box::new(file))
+            }
+            Err(error) => match self.elsewhere.get(&descriptor.digest) {
+                Some(source) => source.blob(descriptor, offset),
+                None => Err(registry::Error::external(what(), error)),
+            },
+        }
+    }
+}
