@@ -4,9 +4,11 @@
 
 mod bad_input;
 mod build;
+mod cache;
 mod cli;
 mod crash;
 mod docker;
+mod explain;
 mod interop;
 mod limits;
 mod rootless;

@@ -125,7 +125,7 @@ pub struct CacheEntry {
     pub key: Digest,
     /// The key from definitions alone, where that is another one.
     pub cheap: Option<Digest>,
-    /// The top of the result's layers; `None` where only the key is known here.
+    /// The top of the result's layers, which may be in a cache elsewhere; `None` where only the key is known.
     pub chain: Option<ChainId>,
     /// Whether the image is made of it.
     pub in_image: bool,

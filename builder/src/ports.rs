@@ -208,6 +208,9 @@ pub trait RemoteCache: Sync {
     /// Whether it has the result under a key.
     fn has(&self, key: &Digest) -> bool;
 
+    /// The top of the layers of a result, which need not be here.
+    fn chain(&self, key: &Digest) -> Option<ChainId>;
+
     /// Brings a result into the store, where the build's lease holds it; returns the top of its layers. Called from
     /// several threads at once.
     fn fetch(&self, key: &Digest) -> Option<ChainId>;

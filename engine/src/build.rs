@@ -9,8 +9,8 @@ mod requests;
 mod resolver;
 
 pub use cache::{CacheFrom, CacheMode, CacheRequest, CacheTo};
-pub use explain::ExplainedStep;
 pub use events::{BuildEvent, BuildProgress};
+pub use explain::ExplainedStep;
 pub use requests::{BuildReport, BuildRequest, ContainerfileSource};
 
 use crate::images::lookup::local_reference;

@@ -149,16 +149,18 @@ impl Engine {
     pub fn system_prune(&self, request: &SystemPruneRequest) -> Result<SystemPruneReport> {
         let containers =
             self.containers().prune(&ContainerPruneRequest { filters: request.filters.clone() })?;
+        let mut mounts = 0;
         if request.build {
             let store = self.store()?;
             let failed = || crate::error::storage("remove the build cache");
             for record in store.cache().list().map_err(failed())? {
                 store.cache().remove(&record.key).map_err(failed())?;
             }
+            mounts = store.cache_mounts().prune().map_err(failed())?.1;
         }
         let images =
             self.images().prune(&ImagePruneRequest { all: request.all, filters: request.filters.clone() })?;
-        let reclaimed = containers.reclaimed + images.reclaimed;
+        let reclaimed = containers.reclaimed + images.reclaimed + mounts;
         Ok(SystemPruneReport { containers, images, reclaimed })
     }
 

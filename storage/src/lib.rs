@@ -13,6 +13,7 @@
 //!   snapshots/NAME/       committed snapshots: record.json, fs/
 //!   layers/CHAINHEX.json  images/IDHEX.json  tags/ESCAPED.json  cache/ESCAPED.json  cache/pending/ESCAPED.json
 //!   traces/IDHEX.json  traces/line/HEX.json   what the steps of builds were made of
+//!   build/                stat memories of contexts; build/mounts: cache mounts, see [`cache_mounts`]
 //!   leases/ID             locked by the living owner; lists what it holds
 //!   trash/                on its way to deletion
 //! ```
@@ -26,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+pub mod cache_mounts;
 pub mod check;
 pub mod compress;
 pub mod content;
@@ -44,6 +46,7 @@ pub mod traces;
 pub mod usage;
 
 pub use cache::CacheRecord;
+pub use cache_mounts::{CacheMount, CacheMounts, MountUse};
 pub use content::{BlobWriter, NewBlob};
 pub use error::{Error, Result};
 pub use gc::{Freed, SweepOptions};

@@ -1,6 +1,7 @@
 //! The store as a whole: its directories, its locks, its trash.
 
 use crate::cache::Cache;
+use crate::cache_mounts::CacheMounts;
 use crate::content::Content;
 use crate::error::{Error, Failures, Result};
 use crate::images::Images;
@@ -163,6 +164,11 @@ impl Store {
     /// The build cache's records.
     pub fn cache(&self) -> Cache<'_> {
         Cache { store: self }
+    }
+
+    /// The cache mounts of build steps.
+    pub fn cache_mounts(&self) -> CacheMounts<'_> {
+        CacheMounts { store: self }
     }
 
     /// What the steps of builds were made of.

@@ -238,6 +238,7 @@ impl<'a> Build<'a> {
                     workspace: self.workspace,
                     executor: self.request.executor,
                     secrets: &self.request.secrets,
+                    remote: self.request.cache.remote,
                 };
                 let mut trees = BTreeMap::new();
                 for (number, output) in inputs.iter().enumerate().skip(1) {
@@ -348,6 +349,8 @@ impl<'a> Build<'a> {
                     Some(own) => own.named.get().map(|(chain_id, _)| chain_id.clone()),
                     None => rootfs.base.clone(),
                 };
+            } else if let Some(remote) = self.request.cache.remote {
+                chain = remote.chain(&key.0);
             }
             let cheap = cheap.as_ref().map(|cheap| cheap.0.clone());
             entries.push(CacheEntry { key: key.0.clone(), cheap, chain, in_image: image.contains(&id) });
@@ -417,8 +420,12 @@ impl Work for Build<'_> {
     }
 
     fn known_as(&self, cheap: &Key) -> Option<Key> {
-        let here = index::alias(self.workspace, cheap);
-        here.or_else(|| self.request.cache.remote?.alias(&cheap.0).map(Key))
+        if let Some(key) = index::alias(self.workspace, cheap) {
+            return Some(key);
+        }
+        let key = self.request.cache.remote?.alias(&cheap.0).map(Key)?;
+        self.remember_as(cheap, &key);
+        Some(key)
     }
 
     fn remember_as(&self, cheap: &Key, key: &Key) {

@@ -157,7 +157,7 @@ impl<'a> Explainer<'a> {
         match (&before.key, miss.key) {
             (_, None) => return note(CauseKind::Cache, "its result cannot be kept"),
             (Some(old), Some(new)) if old == new.0.hex() => {
-                return note(CauseKind::Cache, "nothing changed, but the cache has lost the result");
+                return note(CauseKind::Cache, "nothing changed, but its result is not in the cache");
             }
             _ => {}
         }

@@ -5,7 +5,8 @@ use super::snapshot::{Rootfs, Workspace};
 use super::{Error, io_error, stubs};
 use crate::graph::ExecOp;
 use crate::ports::{
-    Cancel, Event, Executor, Progress, Secrets, StepIo, StepMount, StepMountSource, StepSpec, Stream,
+    Cancel, Event, Executor, Progress, RemoteCache, Secrets, StepIo, StepMount, StepMountSource, StepSpec,
+    Stream,
 };
 use crate::solver::{Broken, Step};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -26,6 +27,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) workspace: &'a Workspace<'a>,
     pub(crate) executor: &'a dyn Executor,
     pub(crate) secrets: &'a Secrets,
+    pub(crate) remote: Option<&'a dyn RemoteCache>,
 }
 
 /// Runs a step and makes its changes a layer.
@@ -38,7 +40,7 @@ pub(crate) fn run<'a>(
 ) -> Result<Rootfs, Error> {
     let workspace = around.workspace;
     let parent = workspace.snapshot(rootfs)?;
-    let mut extra = mounts::make(workspace, &op.mounts, source, around.secrets, step.cancel)?;
+    let mut extra = mounts::make(workspace, &op.mounts, source, around.secrets, around.remote, step.cancel)?;
     if let Some(script) = &op.script {
         extra.mounts.push(StepMount {
             target: script.path.clone(),

@@ -5,13 +5,13 @@ use super::tree::Tree;
 use super::{Error, copy, io_error};
 use crate::context::OpenContext;
 use crate::graph::{CopyOp, CopySource, MountKind, MountOp, Sharing};
-use crate::ports::{Cancel, Secrets, StepMount, StepMountSource};
-use oci::Digest;
+use crate::ports::{Cancel, RemoteCache, Secrets, StepMount, StepMountSource};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use storage::snapshot::open_detached;
-use sys::lock::FileLock;
+use storage::{CacheMount, MountUse};
 
 /// What bind mounts take from.
 pub(crate) enum Source {
@@ -28,7 +28,7 @@ pub(crate) struct StepMounts<'a> {
     /// Snapshots whose changes are thrown away.
     scratch: Vec<Active<'a>>,
     /// Cache directories in use.
-    locks: Vec<FileLock>,
+    caches: BTreeMap<String, CacheMount>,
 }
 
 /// Makes the mounts of a step.
@@ -37,18 +37,20 @@ pub(crate) fn make<'a>(
     mounts: &[MountOp],
     source: &dyn Fn(usize) -> Option<Source>,
     secrets: &Secrets,
+    remote: Option<&dyn RemoteCache>,
     cancel: &Cancel,
 ) -> Result<StepMounts<'a>, Error> {
-    let mut made = StepMounts::default();
+    let mut made =
+        StepMounts { caches: open_caches(workspace, mounts, remote, cancel)?, ..StepMounts::default() };
     for mount in mounts {
         match &mount.kind {
             MountKind::Bind { input, source: path } => {
                 let Some(source) = source(*input) else { return Err(crate::solver::Broken::Stuck.into()) };
                 made.bind(workspace, mount, source, path, cancel)?;
             }
-            MountKind::Cache { id, sharing, mode, uid, gid } => {
-                let (path, lock) = open_cache(workspace, id, *sharing, (*mode, *uid, *gid), cancel)?;
-                made.locks.push(lock);
+            MountKind::Cache { id, .. } => {
+                let Some(cache) = made.caches.get(id) else { continue };
+                let path = cache.path().to_owned();
                 made.push(mount, StepMountSource::Path(path), mount.read_only);
             }
             MountKind::Tmpfs { size } => {
@@ -155,50 +157,64 @@ fn escape(path: &str) -> String {
     escaped
 }
 
-/// Opens the directory of a cache mount: `ROOT/build/mounts/DIGEST[-N]/`, beside it a lock file that users of the
-/// directory hold, shared or alone.
+/// Takes the directory of a cache mount and makes it where it is missing; waits while others are in the way.
 fn open_cache(
     workspace: &Workspace<'_>,
     id: &str,
     sharing: Sharing,
     (mode, uid, gid): (u32, u32, u32),
+    remote: Option<&dyn RemoteCache>,
     cancel: &Cancel,
-) -> Result<(PathBuf, FileLock), Error> {
-    let directory = workspace.store.root().join("build").join("mounts");
-    sys::fs::create_dir_all(&directory, 0o700).map_err(storage::Error::from)?;
-    let digest = Digest::of(id.as_bytes());
-    for number in 0u32.. {
-        let name = if number == 0 { digest.hex().to_owned() } else { format!("{}-{number}", digest.hex()) };
-        let lock_path = directory.join(format!("{name}.lock"));
-        let lock = loop {
-            let lock = match sharing {
-                Sharing::Shared => sys::lock::try_shared(&lock_path),
-                Sharing::Locked | Sharing::Private => sys::lock::try_exclusive(&lock_path),
-            };
-            match lock.map_err(storage::Error::from)? {
-                Some(lock) => break Some(lock),
-                None if sharing == Sharing::Private => break None,
-                None => wait(cancel)?,
-            }
-        };
-        let Some(lock) = lock else { continue };
-        let path = directory.join(&name);
-        match rustix::fs::mkdir(&path, rustix::fs::Mode::RWXU) {
-            Ok(()) => {
-                rustix::fs::chown(
-                    &path,
-                    Some(rustix::process::Uid::from_raw(uid)),
-                    Some(rustix::process::Gid::from_raw(gid)),
-                )
-                .map_err(|error| io_error("change owner of", &path)(error.into()))?;
-                sys::fs::set_mode(&path, mode).map_err(storage::Error::from)?;
-            }
-            Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(io_error("create", &path)(error.into())),
+) -> Result<CacheMount, Error> {
+    let mounts = workspace.store.cache_mounts();
+    let usage = match sharing {
+        Sharing::Shared => MountUse::Shared,
+        Sharing::Locked | Sharing::Private => MountUse::Alone,
+    };
+    let mut number = 0;
+    let taken = loop {
+        match mounts.try_take(id, number, usage)? {
+            Some(taken) => break taken,
+            None if sharing == Sharing::Private => number += 1,
+            None => wait(cancel)?,
         }
-        return Ok((path, lock));
+    };
+    taken.make(workspace.lease, |path| {
+        if let Some(remote) = remote
+            && number == 0
+        {
+            remote.fill_mount(id, path);
+        }
+        let owner = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(gid));
+        rustix::fs::chown(path, Some(owner.0), Some(owner.1))
+            .map_err(|error| io_error("change owner of", path)(error.into()))?;
+        Ok::<_, Error>(sys::fs::set_mode(path, mode).map_err(storage::Error::from)?)
+    })?;
+    Ok(taken)
+}
+
+/// The cache mounts of a step, each name once, in an order that all steps have: two steps that want the same ones for
+/// themselves never wait for each other.
+fn open_caches(
+    workspace: &Workspace<'_>,
+    mounts: &[MountOp],
+    remote: Option<&dyn RemoteCache>,
+    cancel: &Cancel,
+) -> Result<BTreeMap<String, CacheMount>, Error> {
+    let mut wanted: BTreeMap<&str, (Sharing, (u32, u32, u32))> = BTreeMap::new();
+    for mount in mounts {
+        let MountKind::Cache { id, sharing, mode, uid, gid } = &mount.kind else { continue };
+        let (known, _) = wanted.entry(id).or_insert((*sharing, (*mode, *uid, *gid)));
+        // the strictest wish counts
+        if *known == Sharing::Shared {
+            *known = *sharing;
+        }
     }
-    Err(crate::solver::Broken::Stuck.into())
+    let mut taken = BTreeMap::new();
+    for (id, (sharing, owner)) in wanted {
+        taken.insert(id.to_owned(), open_cache(workspace, id, sharing, owner, remote, cancel)?);
+    }
+    Ok(taken)
 }
 
 /// Waits a little for another step, or for the end of the build.

@@ -420,9 +420,7 @@ impl<'a, W: Work> Schedule<'a, W> {
             node.looked_up = true;
             let fresh = node.fresh;
             self.touch(vertex);
-            if !fresh
-                && let Some(key) = key
-            {
+            if !fresh && let Some(key) = key {
                 if let Some(output) = self.work.look_up(vertex, &key) {
                     self.found(vertex, output);
                 } else if self.work.is_elsewhere(&key) {

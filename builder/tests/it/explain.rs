@@ -136,7 +136,7 @@ fn a_lost_result_is_told_from_a_change() {
     }
     lab.store.sweep(storage::SweepOptions::default()).unwrap();
     lab.build(text);
-    assert_eq!(causes(&lab), ["nothing changed, but the cache has lost the result"]);
+    assert_eq!(causes(&lab), ["nothing changed, but its result is not in the cache"]);
 }
 
 #[test]

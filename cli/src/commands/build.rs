@@ -130,8 +130,15 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         source_date_epoch: epoch,
         rewrite_timestamp: args.timestamp.is_some(),
         cache: CacheRequest {
-            assert_cached: args.assert_cached.as_ref().map(|stage| (!stage.is_empty()).then(|| stage.clone())),
-            from: args.cache_from.iter().map(|text| CacheFrom::parse(text, &here)).collect::<Result<_, _>>()?,
+            assert_cached: args
+                .assert_cached
+                .as_ref()
+                .map(|stage| (!stage.is_empty()).then(|| stage.clone())),
+            from: args
+                .cache_from
+                .iter()
+                .map(|text| CacheFrom::parse(text, &here))
+                .collect::<Result<_, _>>()?,
             to: args.cache_to.iter().map(|text| CacheTo::parse(text, &here)).collect::<Result<_, _>>()?,
         },
         proxy_env: if args.http_proxy { proxies() } else { Vec::new() },

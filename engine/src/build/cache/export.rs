@@ -2,7 +2,7 @@
 
 use super::format::{ARTIFACT, CONFIG, Config, LayerEntry};
 use super::import::{Imports, full};
-use super::place::{CacheTo, CacheMode, Place};
+use super::place::{CacheMode, CacheTo, Place};
 use crate::build::{BuildEvent, BuildProgress};
 use crate::images::{RegistryOptions, TransferEvent};
 use crate::{Engine, Error, Result};
@@ -109,10 +109,9 @@ struct Collection<'a> {
 }
 
 impl<'a> Collection<'a> {
-    fn layer(&self, chain: &ChainId) -> Result<Layer> {
-        let failed = || crate::error::storage("read the layers of the build cache");
-        let layer = self.store.layers().hold(self.lease, chain).map_err(failed())?;
-        layer.ok_or_else(|| Error::NotFound { what: "layer", name: chain.to_string() })
+    fn layer(&self, chain: &ChainId) -> Result<Option<Layer>> {
+        let failed = crate::error::storage("read the layers of the build cache");
+        self.store.layers().hold(self.lease, chain).map_err(failed)
     }
 
     /// Compresses what has no blob yet, several at once.
@@ -122,10 +121,12 @@ impl<'a> Collection<'a> {
         for entry in entries {
             let mut next = entry.chain.clone();
             while let Some(chain) = next.take() {
-                if self.foreign.contains(&chain) || !wanted.insert(chain.clone()) {
+                if self.foreign.contains(&chain) || wanted.contains(&chain) {
                     break;
                 }
-                next = self.layer(&chain)?.parent;
+                let Some(layer) = self.layer(&chain)? else { break };
+                wanted.insert(chain);
+                next = layer.parent;
             }
         }
         let wanted: Vec<ChainId> = wanted.into_iter().collect();
@@ -137,12 +138,12 @@ impl<'a> Collection<'a> {
     }
 
     fn add(&mut self, entry: &CacheEntry) -> Result<()> {
-        let top = match &entry.chain {
-            Some(chain) => Some(self.add_chain(chain)?),
-            // a result that was not needed here stays in the cache that has it
-            None => self.add_imported(&entry.key),
+        let here = match &entry.chain {
+            Some(chain) => self.add_chain(chain)?,
+            None => None,
         };
-        let Some(top) = top else { return Ok(()) };
+        // a result that was not needed here stays in the cache that has it
+        let Some(top) = here.or_else(|| self.add_imported(&entry.key)) else { return Ok(()) };
         self.config.results.push((entry.key.clone(), top));
         if let Some(cheap) = &entry.cheap {
             self.config.aliases.push((cheap.clone(), entry.key.clone()));
@@ -150,7 +151,8 @@ impl<'a> Collection<'a> {
         Ok(())
     }
 
-    fn add_chain(&mut self, chain: &ChainId) -> Result<usize> {
+    /// Adds a stack of layers; `None` where one of them is not here.
+    fn add_chain(&mut self, chain: &ChainId) -> Result<Option<usize>> {
         let mut above = Vec::new();
         let mut next = Some(chain.clone());
         let mut parent = None;
@@ -159,7 +161,7 @@ impl<'a> Collection<'a> {
                 parent = Some(*known);
                 break;
             }
-            let layer = self.layer(&chain)?;
+            let Some(layer) = self.layer(&chain)? else { return Ok(None) };
             next.clone_from(&layer.parent);
             above.push(layer);
         }
@@ -176,7 +178,7 @@ impl<'a> Collection<'a> {
             let entry = LayerEntry { parent, diff_id: layer.diff_id, blob, created };
             parent = Some(self.push(layer.chain_id, entry));
         }
-        parent.ok_or_else(|| Error::NotFound { what: "layer", name: chain.to_string() })
+        Ok(parent)
     }
 
     fn add_imported(&mut self, key: &Digest) -> Option<usize> {
@@ -217,9 +219,8 @@ impl<'a> Collection<'a> {
             layers.push(Descriptor::of(media_type::OCI_EMPTY, EMPTY));
         }
         // strings and numbers only
-        let config = serde_json::to_vec(&self.config).map_err(|error| {
-            Error::invalid("the config of a cache", error.to_string())
-        })?;
+        let config = serde_json::to_vec(&self.config)
+            .map_err(|error| Error::invalid("the config of a cache", error.to_string()))?;
         let mut manifest = Manifest::new(Descriptor::of(CONFIG, &config), layers);
         manifest.artifact_type = Some(ARTIFACT.to_owned());
         let manifest = Raw::from_value(ManifestOrIndex::Manifest(manifest))

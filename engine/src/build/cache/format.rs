@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn results_are_found_and_nonsense_is_refused() {
-        let layer = |parent, name: &str| LayerEntry { parent, diff_id: diff(name), blob: None, created: None };
+        let layer =
+            |parent, name: &str| LayerEntry { parent, diff_id: diff(name), blob: None, created: None };
         let key = Digest::of(b"key");
         let mut config = Config {
             layers: vec![layer(None, "a"), layer(Some(0), "b"), layer(Some(0), "c")],

@@ -198,6 +198,11 @@ impl RemoteCache for Imports<'_> {
         self.loaded().any(|loaded| loaded.table.has(key))
     }
 
+    fn chain(&self, key: &Digest) -> Option<ChainId> {
+        let loaded = self.known(key)?;
+        loaded.table.result(key)?.last().map(|top| loaded.table.chains[*top].clone())
+    }
+
     fn fetch(&self, key: &Digest) -> Option<ChainId> {
         let _one = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         self.loaded().filter(|loaded| loaded.table.has(key)).find_map(|loaded| {

@@ -67,7 +67,9 @@ fn reference(flag: &str, text: &str) -> Result<Reference> {
     let named = Reference::parse(text).or_else(|_| Reference::parse_docker(text));
     let reference = named.map_err(crate::error::registry(format!("read {flag} {text}")))?;
     if reference.tag().is_none() && reference.digest().is_none() {
-        return reference.with_tag(DEFAULT_TAG).map_err(crate::error::registry(format!("read {flag} {text}")));
+        return reference
+            .with_tag(DEFAULT_TAG)
+            .map_err(crate::error::registry(format!("read {flag} {text}")));
     }
     Ok(reference)
 }
@@ -77,16 +79,11 @@ fn kind(options: &[(String, String)]) -> &str {
     options.iter().find(|(name, _)| name == "type").map_or("registry", |(_, value)| value)
 }
 
-fn required<'a>(
-    flag: &str,
-    kind: &str,
-    name: &str,
-    options: &'a [(String, String)],
-) -> Result<&'a str> {
+fn required<'a>(flag: &str, kind: &str, name: &str, options: &'a [(String, String)]) -> Result<&'a str> {
     let found = options.iter().find(|(option, value)| option == name && !value.is_empty());
-    found.map(|(_, value)| value.as_str()).ok_or_else(|| {
-        Error::invalid(format!("{flag} type={kind}"), format!("it needs {name}=.."))
-    })
+    found
+        .map(|(_, value)| value.as_str())
+        .ok_or_else(|| Error::invalid(format!("{flag} type={kind}"), format!("it needs {name}=..")))
 }
 
 fn unknown(flag: &str, kind: &str, name: &str) -> Error {
@@ -149,7 +146,10 @@ impl CacheTo {
                         "min" => CacheMode::Min,
                         "max" => CacheMode::Max,
                         _ => {
-                            return Err(Error::invalid(format!("{FLAG} mode={value}"), "it is neither min nor max"));
+                            return Err(Error::invalid(
+                                format!("{FLAG} mode={value}"),
+                                "it is neither min nor max",
+                            ));
                         }
                     }
                 }
@@ -160,7 +160,10 @@ impl CacheTo {
                 // the form that is always written
                 ("oci-mediatypes" | "image-manifest", "registry" | "local") => {
                     if !switch(FLAG, name, value)? {
-                        return Err(Error::unsupported(format!("{FLAG} {name}=false"), "caches are OCI manifests"));
+                        return Err(Error::unsupported(
+                            format!("{FLAG} {name}=false"),
+                            "caches are OCI manifests",
+                        ));
                     }
                 }
                 ("compression", "registry" | "local") if value == "gzip" => {}
@@ -253,7 +256,15 @@ mod tests {
         assert_eq!(local.place, from("type=local,src=cache").unwrap().0);
         assert_eq!(local.place.describe(), "/here/cache:latest");
         assert!(to("type=inline").unwrap().is_inline());
-        for wrong in ["type=gha", "type=local", "type=registry", "ref=a,mode=some", "type=inline,mode=max", "ref=a,x=y", "type=local,dest"] {
+        for wrong in [
+            "type=gha",
+            "type=local",
+            "type=registry",
+            "ref=a,mode=some",
+            "type=inline,mode=max",
+            "ref=a,x=y",
+            "type=local,dest",
+        ] {
             assert!(to(wrong).is_err(), "{wrong}");
         }
         assert!(from("type=s3,bucket=x").is_err());
