@@ -5,11 +5,15 @@
 
 use crate::parse::{Source, Span};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 /// Bytes of a line before the place, or from it on, beyond which the line is cut.
 const LONG: usize = 1000;
+
+/// Characters of a message or hint beyond which it is cut: it may quote a word of a megabyte.
+const LONG_TEXT: usize = 500;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,14 +90,16 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
         };
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let mut title = level.primary_title(self.message.as_str());
+        let (message, label) = (shortened(&self.message), self.label.as_deref().map(shortened));
+        let hint = self.hint.as_deref().map(shortened);
+        let mut title = level.primary_title(&*message);
         if let Some(rule) = self.rule {
             title = title.id(rule);
         }
         if self.span == Span::NOWHERE {
             let mut group = Group::with_title(title);
-            if let Some(hint) = &self.hint {
-                group = group.element(Level::HELP.message(hint.as_str()));
+            if let Some(hint) = &hint {
+                group = group.element(Level::HELP.message(&**hint));
             }
             return renderer.render(&[group]);
         }
@@ -115,8 +121,8 @@ impl Diagnostic {
         let line = text[from..to].trim_end_matches('\r');
         let clip = |offset: usize| offset.clamp(from, from + line.len()) - from;
         let mut annotation = AnnotationKind::Primary.span(clip(start)..clip(end));
-        if let Some(label) = &self.label {
-            annotation = annotation.label(label.as_str());
+        if let Some(label) = &label {
+            annotation = annotation.label(&**label);
         }
         let number = source.line(start);
         let snippet = Snippet::source(line).line_start(number).fold(false).annotation(annotation);
@@ -126,11 +132,20 @@ impl Diagnostic {
             let column = text[line_start..start].chars().count() + 1;
             title.element(Origin::path(source.name()).line(number).char_column(column)).element(snippet)
         };
-        if let Some(hint) = &self.hint {
-            group = group.element(Level::HELP.message(hint.as_str()));
+        if let Some(hint) = &hint {
+            group = group.element(Level::HELP.message(&**hint));
         }
         renderer.render(&[group])
     }
+}
+
+/// The text without its middle if it is very long.
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONG_TEXT {
+        return Cow::Borrowed(text);
+    }
+    let (start, end) = (floor_boundary(text, LONG_TEXT / 2), ceil_boundary(text, text.len() - LONG_TEXT / 4));
+    Cow::Owned(format!("{}…{}", &text[..start], &text[end..]))
 }
 
 fn floor_boundary(text: &str, offset: usize) -> usize {
@@ -188,6 +203,9 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .filter_map(|name| {
             let other: Vec<char> = name.to_lowercase().chars().take(64).collect();
+            if other.len().saturating_sub(word.len()) > allowed && !other.starts_with(&word) {
+                return None;
+            }
             // The beginning of a name is as good as one wrong letter.
             let begins = word.len() >= 3 && other.starts_with(&word) && other != word;
             let distance = if begins { 1 } else { edit_distance(&word, &other) };

@@ -58,8 +58,12 @@ pub struct Expanded {
     pub unset: BTreeSet<String>,
 }
 
-/// Bytes that an expanded word may have: ENV lines that double a variable over and over end here.
-const MAX_VALUE: usize = 16 << 20;
+/// Bytes that an expanded word may have, and that all values it asks for may have together: ENV lines that double a
+/// variable over and over end here.
+const MAX_VALUE: usize = 4 << 20;
+
+/// Characters of a pattern times those of the value, which is what matching may take.
+const MAX_MATCHING: usize = 16 << 20;
 
 /// Levels of `${A:-${B:-..}}`.
 const MAX_DEPTH: usize = 64;
@@ -117,6 +121,7 @@ pub(crate) fn expand(
         quiet: 0,
         depth: 0,
         written: 0,
+        looked_up: 0,
         used: BTreeSet::new(),
         unset: BTreeSet::new(),
     };
@@ -178,6 +183,7 @@ struct Expander<'a> {
     quiet: usize,
     depth: usize,
     written: usize,
+    looked_up: usize,
     used: BTreeSet<String>,
     unset: BTreeSet<String>,
 }
@@ -200,9 +206,13 @@ impl Expander<'_> {
     fn count(&mut self, bytes: usize) -> Result<(), Failure> {
         self.written += bytes;
         if self.written > MAX_VALUE {
-            return self.fail(0, format!("the expanded value is larger than {} MiB", MAX_VALUE >> 20));
+            return self.too_large();
         }
         Ok(())
+    }
+
+    fn too_large<T>(&self) -> Result<T, Failure> {
+        self.fail(0, format!("the expanded value is larger than {} MiB", MAX_VALUE >> 20))
     }
 
     /// Reads up to the stop character, which is taken, or the end.
@@ -298,7 +308,7 @@ impl Expander<'_> {
             if name.is_empty() {
                 return Ok("$".to_owned());
             }
-            return Ok(self.value(&name, true).unwrap_or_default());
+            return Ok(self.value(&name, true)?.unwrap_or_default());
         }
         self.next();
         self.depth += 1;
@@ -327,7 +337,7 @@ impl Expander<'_> {
         let operator = self.position;
         match self.next() {
             None => self.fail(start, "missing `}` at the end of the substitution"),
-            Some('}') => Ok(self.value(&name, true).unwrap_or_default()),
+            Some('}') => Ok(self.value(&name, true)?.unwrap_or_default()),
             Some(':') => match self.next() {
                 Some(operator @ ('-' | '+' | '?')) => self.fallback(start, &name, operator, true),
                 Some(operator @ ('#' | '%')) => self.trim(start, &name, operator),
@@ -351,7 +361,7 @@ impl Expander<'_> {
         operator: char,
         empty_is_unset: bool,
     ) -> Result<String, Failure> {
-        let value = self.value(name, false);
+        let value = self.value(name, false)?;
         let usable = value.clone().filter(|value| !(empty_is_unset && value.is_empty()));
         let word_counts = (operator == '+') == usable.is_some();
         if !word_counts {
@@ -384,8 +394,8 @@ impl Expander<'_> {
             self.next();
         }
         let word = self.run(Some('}'), true)?.0;
-        let value = self.value(name, true).unwrap_or_default();
-        let pattern = self.pattern(start, &word)?;
+        let value = self.value(name, true)?.unwrap_or_default();
+        let pattern = self.pattern(start, &word, &value)?;
         Ok(match operator {
             '#' => pattern.without_prefix(&value, longest),
             _ => pattern.without_suffix(&value, longest),
@@ -400,16 +410,19 @@ impl Expander<'_> {
         }
         let word = self.run(Some('/'), true)?.0;
         let replacement = self.run(Some('}'), true)?.0;
-        let value = self.value(name, true).unwrap_or_default();
-        let pattern = self.pattern(start, &word)?;
+        let value = self.value(name, true)?.unwrap_or_default();
+        let pattern = self.pattern(start, &word, &value)?;
         let budget = MAX_VALUE.saturating_sub(self.written);
         match pattern.replace(&value, &replacement, all, budget) {
             Some(value) => Ok(value),
-            None => self.fail(start, format!("the expanded value is larger than {} MiB", MAX_VALUE >> 20)),
+            None => self.too_large(),
         }
     }
 
-    fn pattern(&self, start: usize, word: &str) -> Result<Pattern, Failure> {
+    fn pattern(&self, start: usize, word: &str, value: &str) -> Result<Pattern, Failure> {
+        if word.len().saturating_mul(value.len()) > MAX_MATCHING {
+            return self.fail(start, "pattern and value are too long for a substitution");
+        }
         Pattern::parse(word)
             .or_else(|reason| self.fail(start, format!("bad pattern `{word}` in the substitution: {reason}")))
     }
@@ -435,17 +448,21 @@ impl Expander<'_> {
         self.text[start..self.position].to_owned()
     }
 
-    fn value(&mut self, name: &str, report: bool) -> Option<String> {
+    fn value(&mut self, name: &str, report: bool) -> Result<Option<String>, Failure> {
         if self.quiet > 0 {
-            return None;
+            return Ok(None);
         }
         let value = (self.lookup)(name);
-        if value.is_some() {
+        if let Some(value) = &value {
             self.used.insert(name.to_owned());
+            self.looked_up += value.len();
+            if self.looked_up > MAX_VALUE {
+                return self.too_large();
+            }
         } else if report {
             self.unset.insert(name.to_owned());
         }
-        value
+        Ok(value)
     }
 }
 

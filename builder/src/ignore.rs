@@ -4,14 +4,27 @@
 //! any number of directories, a match of a directory covers all below it, and the last line that matches decides.
 
 mod pattern;
+mod prefixes;
 
 use pattern::Pattern;
+use prefixes::Prefixes;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Patterns, ready to match.
 #[derive(Debug, Clone, Default)]
 pub struct Ignore {
     rules: Vec<Rule>,
+    /// Rules that are a path, by it; of equal ones the last counts.
+    exact: HashMap<Vec<u8>, usize>,
+    /// Rules `**/name`, by the name.
+    names: HashMap<Vec<u8>, usize>,
+    /// All others, in order.
+    scanned: Vec<usize>,
+    /// Those of them that begin with something literal, by it.
+    prefixes: Prefixes,
+    /// Rules with `!`, in order.
+    includes: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -21,13 +34,16 @@ struct Rule {
     include: bool,
 }
 
+/// Patterns with wildcards that begin alike, or with a wildcard: they are looked through one by one for each path.
+const MAX_ALIKE: usize = 5_000;
+
+/// Bytes that a pattern may have: as many as a path.
+const MAX_PATTERN: usize = 4096;
+
 /// What is known about a path: pass it to [`Ignore::child`] for what lies below.
 #[derive(Debug, Clone, Default)]
 pub struct Verdict {
-    /// Which rules match the path or a directory above it: 64 rules without an allocation.
-    first: u64,
-    more: Vec<u64>,
-    /// The rule that decides.
+    /// The rule that decides: the last that matches the path or a directory above it.
     last: Option<usize>,
     ignored: bool,
 }
@@ -37,34 +53,18 @@ impl Verdict {
     pub fn ignored(&self) -> bool {
         self.ignored
     }
-
-    fn get(&self, rule: usize) -> bool {
-        let word = if rule < 64 { self.first } else { self.more.get(rule / 64 - 1).copied().unwrap_or(0) };
-        word >> (rule % 64) & 1 != 0
-    }
-
-    fn set(&mut self, rule: usize) {
-        let bit = 1 << (rule % 64);
-        if rule < 64 {
-            self.first |= bit;
-            return;
-        }
-        let index = rule / 64 - 1;
-        if self.more.len() <= index {
-            self.more.resize(index + 1, 0);
-        }
-        self.more[index] |= bit;
-    }
 }
 
 /// A pattern that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: bad pattern `{pattern}`")]
+#[error("line {line}: {reason} `{pattern}`")]
 pub struct BadPattern {
     /// Line in the ignore file, or number of the pattern, 1 = first.
     pub line: usize,
-    /// The pattern.
+    /// The pattern; of a very long one its beginning.
     pub pattern: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
 }
 
 impl Ignore {
@@ -81,7 +81,7 @@ impl Ignore {
     }
 
     fn read<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Self, BadPattern> {
-        let mut rules = Vec::new();
+        let mut ignore = Self::default();
         for (line, text) in lines {
             let text = text.trim();
             if text.is_empty() {
@@ -91,14 +91,46 @@ impl Ignore {
                 Some(pattern) => (true, pattern.trim()),
                 None => (false, text),
             };
-            let bad = || BadPattern { line, pattern: text.to_owned() };
+            let bad = |reason| BadPattern { line, pattern: text.chars().take(200).collect(), reason };
             if pattern.is_empty() {
-                return Err(bad());
+                return Err(bad("bad pattern"));
             }
-            let pattern = Pattern::parse(&clean(pattern)).ok_or_else(bad)?;
-            rules.push(Rule { pattern, include });
+            let clean = clean(pattern);
+            if clean.len() > MAX_PATTERN {
+                return Err(bad("longer than any path is the pattern"));
+            }
+            let pattern = Pattern::parse(&clean).ok_or_else(|| bad("bad pattern"))?;
+            if !ignore.add(Rule { pattern, include }) {
+                return Err(bad("more than 5000 patterns with wildcards begin alike, the last is"));
+            }
         }
-        Ok(Self { rules })
+        Ok(ignore)
+    }
+
+    /// Adds a rule where it is found most cheaply; `false` if there are too many.
+    fn add(&mut self, rule: Rule) -> bool {
+        let index = self.rules.len();
+        let mut alike = 0;
+        match &rule.pattern {
+            Pattern::Exact(path) => {
+                self.exact.insert(path.clone(), index);
+            }
+            Pattern::Below(name) if !name.contains(&b'/') => {
+                self.names.insert(name.clone(), index);
+            }
+            pattern => match pattern.prefix() {
+                [] => {
+                    self.scanned.push(index);
+                    alike = self.scanned.len();
+                }
+                prefix => alike = self.prefixes.add(prefix, index),
+            },
+        }
+        if rule.include {
+            self.includes.push(index);
+        }
+        self.rules.push(rule);
+        alike <= MAX_ALIKE
     }
 
     /// Whether there is no pattern.
@@ -114,27 +146,33 @@ impl Ignore {
     /// The verdict for a path, `parent` being that for its directory. Paths are relative to the root, with `/`
     /// between names, without `.` and `..`; any bytes.
     pub fn child(&self, parent: &Verdict, path: &[u8]) -> Verdict {
-        let mut verdict = Verdict { last: None, ignored: false, ..parent.clone() };
-        for (index, rule) in self.rules.iter().enumerate() {
-            let above = parent.get(index);
-            if above || rule.pattern.matches(path) {
-                verdict.last = Some(index);
-                verdict.ignored = !rule.include;
-                if !above {
-                    verdict.set(index);
-                }
-            }
-        }
-        verdict
+        // What matched above matches here too, so only rules behind the one that decided there can decide here.
+        let mut last = parent.last.max(self.exact.get(path).copied());
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+        last = last.max(self.names.get(name).copied());
+        let mut look = |rules: &[usize]| {
+            let later = rules.iter().rev().take_while(|&&index| last.is_none_or(|last| index > last));
+            let found = later.copied().find(|&index| self.rules[index].pattern.matches(path));
+            last = last.max(found);
+        };
+        look(&self.scanned);
+        self.prefixes.each(path, &mut look);
+        Verdict { last, ignored: last.is_some_and(|last| !self.rules[last].include) }
     }
 
     /// Whether something below an ignored directory may be seen again, so that a walk must enter it.
     pub fn may_reinclude(&self, directory: &Verdict, path: &[u8]) -> bool {
         // Rules above the one that decides cannot win for anything below either: that one covers all of it.
-        let decided = directory.last.map_or(0, |last| last + 1);
-        self.rules[decided.min(self.rules.len())..]
-            .iter()
-            .any(|rule| rule.include && rule.pattern.may_match_below(path))
+        let later =
+            self.includes.iter().rev().take_while(|&&index| directory.last.is_none_or(|last| index > last));
+        later.into_iter().any(|&index| self.rules[index].pattern.may_match_below(path))
+    }
+
+    /// The same by what the rules mean: the last that matches the path or a directory above it decides.
+    pub(crate) fn is_ignored_slowly(&self, path: &[u8]) -> bool {
+        let ends = || path.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| at);
+        let matches = |rule: &&Rule| ends().chain([path.len()]).any(|end| rule.pattern.matches(&path[..end]));
+        self.rules.iter().rev().find(matches).is_some_and(|rule| !rule.include)
     }
 
     /// The verdict for a path by itself: for single questions, not for walks.

@@ -12,6 +12,7 @@ pub use run::{
 use crate::diagnostic::Diagnostic;
 use crate::expand::{Escape, Expanded, Lookup, Quotes, Word, expand};
 use crate::parse::{Source, Span, Spanned};
+use crate::stages::StageNames;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Containerfile {
     pub empty_continuations: Vec<Span>,
     /// Comments directly above an instruction: place of the instruction, text behind the `#`.
     pub comments: Vec<Comment>,
+    /// Where the stages are by their names.
+    pub(crate) names: StageNames,
 }
 
 /// A comment line directly above an instruction.

@@ -22,3 +22,5 @@ pub mod lower;
 pub mod ops;
 pub mod ports;
 pub mod solver;
+
+pub mod testing;

@@ -42,6 +42,12 @@ pub const RULES: [&str; 22] = [
 /// Rules that must be asked for.
 const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
 
+/// Warnings beyond which no more are looked for.
+const MAX_FINDINGS: usize = 10_000;
+
+/// Warnings beyond which the rest is only counted.
+const MAX_SHOWN: usize = 1_000;
+
 /// The `# check=` directive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CheckSettings {
@@ -133,6 +139,13 @@ pub fn check(file: &Containerfile, settings: &CheckSettings, options: &LintOptio
     let mut diagnostics: Vec<Diagnostic> = findings.into_iter().map(|finding| finding.diagnostic).collect();
     diagnostics.extend(unknown_rules(file, settings));
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+    if diagnostics.len() > MAX_SHOWN {
+        let more = diagnostics.len() - MAX_SHOWN;
+        diagnostics.truncate(MAX_SHOWN);
+        let mut rest = Diagnostic::error(Span::NOWHERE, format!("{more} more warnings are not shown"));
+        rest.severity = crate::diagnostic::Severity::Warning;
+        diagnostics.push(rest);
+    }
     diagnostics
 }
 
@@ -176,6 +189,9 @@ fn finding(
     message: impl Into<String>,
     hint: Option<String>,
 ) {
+    if findings.len() >= MAX_FINDINGS {
+        return;
+    }
     let mut diagnostic = Diagnostic::warning(rule, place, message);
     diagnostic.hint = hint;
     findings.push(Finding { diagnostic, instruction: instruction.start });

@@ -4,7 +4,15 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::Word;
 use crate::instruction::{Containerfile, Instruction, Stage};
 use crate::parse::{Span, Spanned};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::OnceLock;
+
+/// Bytes that all values of a file may have together once they are expanded; more is no build but an attack. An image
+/// config of a tenth of this is refused by registries.
+pub(crate) const MAX_EXPANDED: usize = 32 << 20;
+
+/// A file with more errors than this in its FROM lines and references is not looked at further.
+const MAX_ERRORS: usize = 20;
 
 /// What the choice of stages depends on besides the file.
 #[derive(Debug, Clone, Default)]
@@ -68,8 +76,14 @@ pub fn plan(file: &Containerfile, options: &PlanOptions) -> Result<Plan, Vec<Dia
         let base = globals.base(file, stage, options, &mut errors);
         let platform = globals.platform(stage, &mut errors);
         stages.push(StagePlan { base, platform, dependencies: BTreeSet::new(), needed: false });
+        if errors.len() >= MAX_ERRORS {
+            return Err(errors);
+        }
     }
     for index in 0..stages.len() {
+        if errors.len() >= MAX_ERRORS {
+            return Err(errors);
+        }
         let dependencies = dependencies(file, &stages, index, options, &mut errors);
         stages[index].dependencies = dependencies;
     }
@@ -97,6 +111,7 @@ struct Globals<'a> {
 impl<'a> Globals<'a> {
     fn evaluate(file: &Containerfile, options: &'a PlanOptions, errors: &mut Vec<Diagnostic>) -> Self {
         let mut globals = Self { values: BTreeMap::new(), used_build_args: BTreeSet::new(), options };
+        let mut bytes = 0;
         for name in file.global_args.iter().flat_map(|arg| &arg.node.names) {
             let mut expand = |word: &Word| match word.expand(&|name| globals.lookup(name)) {
                 Ok(value) => Some(value),
@@ -117,7 +132,15 @@ impl<'a> Globals<'a> {
                 globals.used_build_args.insert(key.clone());
             }
             if let Some(value) = value {
+                bytes += value.len();
+                if bytes > MAX_EXPANDED {
+                    errors.push(too_large(name.name.span));
+                    break;
+                }
                 globals.values.insert(key, value);
+            }
+            if errors.len() >= MAX_ERRORS {
+                break;
             }
         }
         // A platform argument needs no ARG to be overridden.
@@ -253,7 +276,7 @@ fn find_target(file: &Containerfile, target: Option<&str>) -> Result<usize, Diag
         Diagnostic::error(Span::NOWHERE, format!("there is no stage `{name}` in {}", file.source.name()))
             .with_hint(match file.stage_names(count).collect::<Vec<_>>().as_slice() {
                 [] => format!("its stages have no names: use a number below {count}"),
-                names => format!("its stages are {}", names.join(", ")),
+                names => format!("its stages are {}", names[..names.len().min(20)].join(", ")),
             })
             .with_nearest(name, file.stage_names(count))
     })
@@ -268,13 +291,33 @@ fn mark_needed(stages: &mut [StagePlan], target: usize) {
     }
 }
 
+/// That a file's values are more than is built with.
+pub(crate) fn too_large(span: Span) -> Diagnostic {
+    let message = format!("the values of variables are larger than {} MiB together", MAX_EXPANDED >> 20);
+    Diagnostic::error(span, message)
+}
+
+/// Numbers of the stages by their names in lower case, made when they are first asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StageNames(OnceLock<HashMap<String, Vec<usize>>>);
+
+impl StageNames {
+    fn numbers(&self, stages: &[Stage]) -> &HashMap<String, Vec<usize>> {
+        self.0.get_or_init(|| {
+            let mut numbers: HashMap<String, Vec<usize>> = HashMap::new();
+            for (name, stage) in stages.iter().filter_map(|stage| Some((stage.name.as_ref()?, stage))) {
+                numbers.entry(name.node.to_ascii_lowercase()).or_default().push(stage.index);
+            }
+            numbers
+        })
+    }
+}
+
 impl Containerfile {
     /// The latest stage of that name above the one with number `before`, whatever the case.
     fn stage_named(&self, name: &str, before: usize) -> Option<usize> {
-        let named = |stage: &&Stage| {
-            stage.name.as_ref().is_some_and(|stage_name| stage_name.node.eq_ignore_ascii_case(name))
-        };
-        self.stages.iter().take(before).rev().find(named).map(|stage| stage.index)
+        let numbers = self.names.numbers(&self.stages).get(&name.to_ascii_lowercase())?;
+        numbers[..numbers.partition_point(|&number| number < before)].last().copied()
     }
 
     /// The stage that `--from=NAME` means in the stage with number `before`: the latest of that name above it,

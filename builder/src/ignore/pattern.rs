@@ -79,6 +79,15 @@ impl Pattern {
         }))
     }
 
+    /// What all paths that match begin with.
+    pub(super) fn prefix(&self) -> &[u8] {
+        match self {
+            Pattern::Exact(text) | Pattern::Prefix(text) => text,
+            Pattern::Glob(glob) => &glob.prefix,
+            Pattern::Suffix(_) | Pattern::Below(_) => &[],
+        }
+    }
+
     pub(super) fn matches(&self, path: &[u8]) -> bool {
         match self {
             Pattern::Exact(text) => path == text,

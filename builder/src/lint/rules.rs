@@ -29,8 +29,9 @@ pub(super) fn check(file: &Containerfile, options: &LintOptions<'_>, findings: &
         from(file, stage, findings);
         repeated(stage, findings);
         relative_workdir(stage, findings);
+        let has_shell = stage.instructions.iter().any(|other| matches!(other.node, Instruction::Shell(_)));
         for statement in &stage.instructions {
-            instruction(stage, statement, options, findings);
+            instruction(has_shell, statement, options, findings);
         }
     }
 }
@@ -107,8 +108,11 @@ fn descriptions(file: &Containerfile, findings: &mut Vec<Finding>) {
     });
     let globals = file.global_args.iter().filter(|arg| arg.node.names.len() == 1);
     let globals = globals.map(|arg| (arg.node.names[0].name.raw.clone(), arg.span));
+    // Both are in the order of the file, so those above one instruction stand together.
     for (name, span) in stages.chain(globals).chain(locals) {
-        let mut comments = file.comments.iter().filter(|comment| comment.above == span.start).peekable();
+        let begin = file.comments.partition_point(|comment| comment.above < span.start);
+        let mut comments =
+            file.comments[begin..].iter().take_while(|comment| comment.above == span.start).peekable();
         let Some(first) = comments.peek().map(|comment| comment.text.span) else { continue };
         let describes =
             |text: &str| text.strip_prefix(&name).is_some_and(|rest| rest.starts_with([' ', '\t']));
@@ -186,7 +190,12 @@ fn relative_workdir(stage: &Stage, findings: &mut Vec<Finding>) {
     }
 }
 
-fn instruction(stage: &Stage, statement: &Statement, options: &LintOptions<'_>, findings: &mut Vec<Finding>) {
+fn instruction(
+    has_shell: bool,
+    statement: &Statement,
+    options: &LintOptions<'_>,
+    findings: &mut Vec<Finding>,
+) {
     let span = statement.span;
     let keyword = statement.node.keyword();
     match &statement.node {
@@ -212,8 +221,7 @@ fn instruction(stage: &Stage, statement: &Statement, options: &LintOptions<'_>, 
             }
         }
         Instruction::Cmd(Command::Shell(text)) | Instruction::Entrypoint(Command::Shell(text)) => {
-            let shells = stage.instructions.iter().any(|other| matches!(other.node, Instruction::Shell(_)));
-            if !shells {
+            if !has_shell {
                 let message = format!("{keyword} runs in a shell, which does not pass signals on");
                 let hint = Some(format!("use a JSON array: {keyword} [\"command\", \"argument\"]"));
                 finding(findings, "JSONArgsRecommended", span, text.span, message, hint);
@@ -247,7 +255,7 @@ fn instruction(stage: &Stage, statement: &Statement, options: &LintOptions<'_>, 
             }
         }
         Instruction::Onbuild(onbuild) => {
-            instruction(stage, &onbuild.trigger, options, findings);
+            instruction(has_shell, &onbuild.trigger, options, findings);
         }
         _ => {}
     }

@@ -5,25 +5,38 @@ use crate::diagnostic::{Diagnostic, nearest};
 use crate::expand::{Expanded, Word};
 use crate::instruction::{Containerfile, CopySource, Instruction};
 use crate::parse::Span;
-use crate::stages::{Base, PlanOptions, plan};
+use crate::stages::{Base, MAX_EXPANDED, PlanOptions, plan};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Names that stages may inherit, all together; a file with more is not checked to its end.
+const MAX_NAMES: usize = 1_000_000;
+
+/// Findings that get advice, and names that are looked through for it: each name is compared letter by letter.
+const MAX_HINTS: usize = 20;
+const MAX_CANDIDATES: usize = 2_000;
 
 pub(super) fn check(file: &Containerfile, options: &LintOptions<'_>, findings: &mut Vec<Finding>) {
     from_lines(file, options, findings);
     // Where the stages cannot be told, neither can what they know.
     let Ok(plan) = plan(file, &PlanOptions { target: None, ..options.plan.clone() }) else { return };
     let mut scopes: Vec<Option<BTreeSet<String>>> = Vec::new();
+    let mut names = 0;
+    let mut hints = MAX_HINTS;
     for (stage, planned) in file.stages.iter().zip(&plan.stages) {
         let mut scope = match &planned.base {
             Base::Scratch => Some(BTreeSet::new()),
             Base::Stage(index) => scopes.get(*index).cloned().flatten(),
             Base::Image(name) | Base::Context(name) => options.environments.get(name).cloned(),
         };
+        names += scope.as_ref().map_or(0, BTreeSet::len);
+        if names > MAX_NAMES {
+            return;
+        }
         if let Some(scope) = &mut scope {
             // The builder sets it where the base does not.
             scope.insert("PATH".to_owned());
             for statement in &stage.instructions {
-                report(&statement.node, statement.span, scope, findings);
+                report(&statement.node, statement.span, scope, &mut hints, findings);
                 declare(&statement.node, scope);
             }
         }
@@ -37,13 +50,14 @@ fn from_lines(file: &Containerfile, options: &LintOptions<'_>, findings: &mut Ve
         file.global_args.iter().flat_map(|arg| &arg.node.names).map(|name| name.name.raw.as_str()).collect();
     let platform: BTreeSet<&str> = options.plan.platform_args.keys().map(String::as_str).collect();
     let defaults = defaults(file, options);
+    let mut hints = MAX_HINTS;
     for stage in &file.stages {
         for word in [&stage.base].into_iter().chain(&stage.platform) {
             let known = |name: &str| declared.contains(name) || platform.contains(name);
             let Ok(expanded) = word.expand_all(&|name| known(name).then(|| "x".to_owned())) else { continue };
             for name in names(&expanded) {
                 let message = format!("FROM uses `{name}`, which no ARG before the first FROM declares");
-                let hint = nearest(name, declared.iter().chain(&platform).copied());
+                let hint = advice(name, declared.iter().chain(&platform).copied(), &mut hints);
                 let hint = hint.map(|near| format!("did you mean `{near}`?"));
                 finding(findings, "UndefinedArgInFrom", stage.span, word.span, message, hint);
             }
@@ -59,13 +73,24 @@ fn from_lines(file: &Containerfile, options: &LintOptions<'_>, findings: &mut Ve
     }
 }
 
+/// The name that was meant, for the first findings.
+fn advice<'a>(name: &str, known: impl Iterator<Item = &'a str>, hints: &mut usize) -> Option<&'a str> {
+    *hints = hints.checked_sub(1)?;
+    nearest(name, known.take(MAX_CANDIDATES))
+}
+
 /// Values of the global arguments as if no `--build-arg` were given.
 fn defaults(file: &Containerfile, options: &LintOptions<'_>) -> BTreeMap<String, String> {
     let mut values = options.plan.platform_args.clone();
+    let mut bytes = 0;
     for name in file.global_args.iter().flat_map(|arg| &arg.node.names) {
         if let Some(default) = &name.default
             && let Ok(value) = default.expand(&|name| values.get(name).cloned())
         {
+            bytes += value.len();
+            if bytes > MAX_EXPANDED {
+                break;
+            }
             values.insert(name.name.raw.clone(), value);
         }
     }
@@ -92,12 +117,18 @@ fn declare(instruction: &Instruction, scope: &mut BTreeSet<String>) {
     }
 }
 
-fn report(instruction: &Instruction, span: Span, scope: &BTreeSet<String>, findings: &mut Vec<Finding>) {
+fn report(
+    instruction: &Instruction,
+    span: Span,
+    scope: &BTreeSet<String>,
+    hints: &mut usize,
+    findings: &mut Vec<Finding>,
+) {
     let lookup = |name: &str| scope.contains(name).then(|| "x".to_owned());
     let mut add = |expanded: Result<Expanded, Diagnostic>, place: Span| {
         let Ok(expanded) = expanded else { return };
         for name in names(&expanded) {
-            let near = nearest(name, scope.iter().map(String::as_str));
+            let near = advice(name, scope.iter().map(String::as_str), hints);
             let hint = near.map(|near| format!("did you mean `{near}`?"));
             let message = format!("nothing sets `{name}`");
             finding(findings, "UndefinedVar", span, place, message, hint);

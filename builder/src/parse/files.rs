@@ -143,7 +143,9 @@ impl Context<'_, '_> {
 }
 
 fn covering(heredocs: &[Heredoc], place: Span) -> Option<&Heredoc> {
-    heredocs.iter().find(|heredoc| heredoc.span.start <= place.start && place.end <= heredoc.span.end)
+    // They stand in the order of the line.
+    let before = heredocs.partition_point(|heredoc| heredoc.span.start <= place.start);
+    heredocs[..before].last().filter(|heredoc| place.end <= heredoc.span.end)
 }
 
 /// A `$` with something behind it.

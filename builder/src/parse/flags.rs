@@ -1,5 +1,6 @@
 //! `--name=value` words before an instruction's arguments.
 
+use super::MAX_ERRORS_A_LINE;
 use super::source::{Span, Spanned};
 use super::words::Args;
 use crate::diagnostic::{Diagnostic, nearest};
@@ -86,7 +87,7 @@ impl Flags {
 
     /// Reports all flags that were not taken.
     pub(super) fn finish(self, keyword: &str, errors: &mut Vec<Diagnostic>) {
-        for flag in self.flags {
+        for flag in self.flags.into_iter().take(MAX_ERRORS_A_LINE) {
             let error =
                 Diagnostic::error(flag.name.span, format!("{keyword} has no flag `--{}`", flag.name.node));
             let error = match nearest(&flag.name.node, self.known.iter().copied()) {

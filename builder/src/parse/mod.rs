@@ -22,6 +22,7 @@ pub use source::{Source, Span, Spanned};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::expand::Escape;
 use crate::instruction::{Comment, Containerfile, Instruction, Stage, Statement};
+use crate::stages::StageNames;
 use lexer::{Joined, Lexer};
 use statement::Context;
 use std::sync::Arc;
@@ -85,6 +86,7 @@ pub fn parse(source_name: &str, text: &str) -> Parsed {
         stages: Vec::new(),
         empty_continuations: Vec::new(),
         comments: Vec::new(),
+        names: StageNames::default(),
     };
     let escape = file.directives.escape;
     let mut lexer = Lexer::new(text, start, escape.char());

@@ -1,12 +1,12 @@
 //! All instructions but FROM.
 
-use super::KEYWORDS;
 use super::flags::Flags;
 use super::heredoc;
 use super::json::{self, Array};
 use super::lexer::Lexer;
 use super::source::{Span, Spanned};
 use super::words::{Args, is_blank};
+use super::{KEYWORDS, MAX_ERRORS, MAX_ERRORS_A_LINE};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{Escape, Word};
 use crate::instruction::{Arg, ArgName, Command, Heredoc, Instruction, Onbuild, Pairs, Statement};
@@ -30,6 +30,9 @@ impl Context<'_, '_> {
         for word in words {
             if let Err(error) = word.expand_all(&|_| Some("x".to_owned())) {
                 self.diagnostics.push(error);
+                if self.diagnostics.len() > MAX_ERRORS + MAX_ERRORS_A_LINE {
+                    return;
+                }
             }
         }
     }
@@ -283,6 +286,8 @@ impl Context<'_, '_> {
             let back = self.lexer.position();
             if self.lexer.heredoc(&mark.name, mark.strip_tabs).is_err() {
                 self.lexer.rewind(back);
+                // Each further one might be looked for to the end of the file too.
+                return;
             }
         }
     }
