@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::Davit;
 
-fn controller(name: &str) -> bool {
+pub(crate) fn controller(name: &str) -> bool {
     Path::new("/sys/fs/cgroup").join(name).is_dir()
         || std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
             .is_ok_and(|list| list.split_whitespace().any(|word| word == name))

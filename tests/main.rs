@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod build;
+mod build_failure;
 mod cache;
 mod cli;
 mod crash;

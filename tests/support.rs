@@ -20,7 +20,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         Self {
             code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),

@@ -1,5 +1,6 @@
 //! One build from text to image: the order of the parts, and nothing of their work.
 
+mod failure;
 mod work;
 
 pub(crate) use work::NamedLayer;
@@ -234,6 +235,8 @@ pub enum Error {
         file: String,
         /// Stage, line and text of the instruction.
         place: Place,
+        /// All that is known about the failure, beside the instruction.
+        report: Box<Report>,
         /// Why; of a failed RUN its exit status and last lines.
         source: Box<ops::Error>,
     },
@@ -286,7 +289,7 @@ impl Error {
     pub fn step_exit(&self) -> Option<(crate::ports::StepExit, &[String])> {
         match self {
             Error::Step { source, .. } => match &**source {
-                ops::Error::Exit { exit, last_lines } => Some((*exit, last_lines)),
+                ops::Error::Exit { exit, last_lines, .. } => Some((*exit, last_lines)),
                 _ => None,
             },
             _ => None,
@@ -395,7 +398,7 @@ fn solve(
     lowered: &Lowered,
     asserted: Option<&AssertCached>,
     ignore: Option<Arc<Ignore>>,
-    warnings: Vec<String>,
+    mut warnings: Vec<String>,
 ) -> Result<Built, Error> {
     let infos = vertex_infos(&lowered.graph);
     request.progress.event(Event::Plan(&infos));
@@ -420,7 +423,10 @@ fn solve(
         _ => return Err(Broken::Stuck.into()),
     };
     let layers = work.name_layers(&rootfs).map_err(Error::Assemble)?;
-    let cache = match request.cache.export || request.cache.inline {
+    warnings.extend(work.changed_by_hand().into_iter().map(failure::changed_by_hand));
+    // What was changed by hand must not be handed on under the key of what the Containerfile makes.
+    let by_hand = !work.changed_by_hand().is_empty();
+    let cache = match !by_hand && (request.cache.export || request.cache.inline) {
         true => work.export(lowered.target, &solved.keys).map_err(Error::Assemble)?,
         false => Vec::new(),
     };

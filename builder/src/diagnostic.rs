@@ -39,12 +39,31 @@ pub struct Diagnostic {
     pub label: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// What few diagnostics have.
+    pub details: Option<Box<Details>>,
+}
+
+/// What few diagnostics have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    /// What else there is to know, each in a paragraph of its own.
+    pub notes: Vec<String>,
+    /// Whether all lines of the place are drawn (those in the middle of many are left out), not the first alone.
+    pub whole: bool,
 }
 
 impl Diagnostic {
     /// An error.
     pub fn error(span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, rule: None, message: message.into(), span, label: None, hint: None }
+        Self {
+            severity: Severity::Error,
+            rule: None,
+            message: message.into(),
+            span,
+            label: None,
+            hint: None,
+            details: None,
+        }
     }
 
     /// A warning of a lint rule.
@@ -63,6 +82,20 @@ impl Diagnostic {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// With something else to know.
+    #[must_use]
+    pub fn with_note(mut self, note: impl Into<String>) -> Self {
+        self.details.get_or_insert_default().notes.push(note.into());
+        self
+    }
+
+    /// With all lines of its place.
+    #[must_use]
+    pub fn with_all_lines(mut self) -> Self {
+        self.details.get_or_insert_default().whole = true;
         self
     }
 
@@ -91,21 +124,30 @@ impl Diagnostic {
         };
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let (message, label) = (shortened(&self.message), self.label.as_deref().map(shortened));
-        let hint = self.hint.as_deref().map(shortened);
         let mut title = level.primary_title(&*message);
         if let Some(rule) = self.rule {
             title = title.id(rule);
         }
         if self.span == Span::NOWHERE {
-            let mut group = Group::with_title(title);
-            if let Some(hint) = &hint {
-                group = group.element(Level::HELP.message(&**hint));
-            }
-            return renderer.render(&[group]);
+            return renderer.render(&[self.remarks(Group::with_title(title))]);
         }
         let text = source.text();
         let start = floor_boundary(text, self.span.start);
         let mut end = ceil_boundary(text, self.span.end.max(self.span.start));
+        let whole = self.details.as_ref().is_some_and(|details| details.whole);
+        if whole && end - start <= LONG && text[start..end].trim_end().contains('\n') {
+            let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+            let lines = &text[line_start..end];
+            let place = start - line_start..lines.trim_end().len();
+            let mut annotation = AnnotationKind::Primary.span(place);
+            if let Some(label) = &self.label {
+                annotation = annotation.label(label.as_str());
+            }
+            let snippet =
+                Snippet::source(lines).line_start(source.line(start)).fold(true).annotation(annotation);
+            let group = title.element(snippet.path(source.name()));
+            return renderer.render(&[self.remarks(group)]);
+        }
         // Of a place that spans lines, only the first is drawn: the rest is rarely what is wrong.
         if let Some(newline) = text[start..end].find('\n') {
             end = start + newline;
@@ -126,16 +168,24 @@ impl Diagnostic {
         }
         let number = source.line(start);
         let snippet = Snippet::source(line).line_start(number).fold(false).annotation(annotation);
-        let mut group = if from == line_start {
+        let group = if from == line_start {
             title.element(snippet.path(source.name()))
         } else {
             let column = text[line_start..start].chars().count() + 1;
             title.element(Origin::path(source.name()).line(number).char_column(column)).element(snippet)
         };
-        if let Some(hint) = &hint {
-            group = group.element(Level::HELP.message(&**hint));
+        renderer.render(&[self.remarks(group)])
+    }
+
+    /// Adds the notes and the hint.
+    fn remarks<'a>(&'a self, mut group: Group<'a>) -> Group<'a> {
+        for note in self.details.iter().flat_map(|details| &details.notes) {
+            group = group.element(Level::NOTE.message(note.as_str()));
         }
-        renderer.render(&[group])
+        match &self.hint {
+            Some(hint) => group.element(Level::HELP.message(shortened(hint))),
+            None => group,
+        }
     }
 }
 

@@ -131,6 +131,9 @@ pub struct ExecOp {
     /// Environment that is no part of the key.
     #[serde(skip)]
     pub proxy: Vec<String>,
+    /// The stage's shell, without the arguments that make it read a command line.
+    #[serde(skip)]
+    pub shell: String,
     /// Host name.
     pub hostname: Option<String>,
     /// Names in `env` that come from ARG, for explanations.

@@ -30,10 +30,21 @@ pub trait Executor: Sync {
     fn mount_points(&self) -> &[&str] {
         &["/proc", "/sys", "/dev", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/run/.containerenv"]
     }
+
+    /// Whether [`Executor::repair`] is to be asked about failed steps (`--on-fail=shell`).
+    fn repairs(&self) -> bool {
+        false
+    }
+
+    /// Lets a person work in the root file system that a failed step left. `spec` is the step's, with a shell as its
+    /// command. Called for one step at a time. Exit status 0 means: go on with what is there now.
+    fn repair(&self, _spec: StepSpec, _cancel: &Cancel) -> Result<StepExit, PortError> {
+        Err("this executor cannot open a shell".into())
+    }
 }
 
 /// One RUN step.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StepSpec {
     /// A unique short name of the step within the store, fit for a container's ID.
     pub id: String,
@@ -59,7 +70,7 @@ pub struct StepSpec {
 }
 
 /// Something mounted into a step.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StepMount {
     /// Absolute path in the step.
     pub target: String,
@@ -70,7 +81,7 @@ pub struct StepMount {
 }
 
 /// What a [`StepMount`] shows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum StepMountSource {
     /// A directory or file of the host.
     Path(PathBuf),
@@ -142,6 +153,10 @@ pub struct StepExit {
     pub signal: Option<i32>,
     /// Whether the memory limit killed a process of the step.
     pub oom_killed: bool,
+    /// The memory limit in bytes, where it killed.
+    pub memory_limit: Option<u64>,
+    /// Highest use of memory in bytes, where it is known.
+    pub memory_peak: Option<u64>,
 }
 
 impl StepExit {
@@ -243,6 +258,10 @@ pub enum Event<'a> {
     Done(usize, Duration),
     /// The vertex failed.
     Failed(usize, &'a str),
+    /// A command failed, and a shell takes over the terminal ([`Executor::repair`]); the text is the failure.
+    ShellOpened(usize, &'a str),
+    /// The shell ended, and the terminal is free again.
+    ShellClosed(usize),
     /// The vertex was given up because another one failed or the build was cancelled.
     Cancelled(usize),
     /// Output of a step, one line or the rest of one, with its line end if it had one.

@@ -41,7 +41,11 @@ impl Failure {
 
     /// Says it on standard error.
     pub(crate) fn print(&self) {
-        crate::output::note(&format!("Error: {}", self.message));
+        // Drawn diagnostics begin with the word themselves.
+        match self.message.strip_prefix("error: ") {
+            Some(rest) => crate::output::note(&format!("Error: {rest}")),
+            None => crate::output::note(&format!("Error: {}", self.message)),
+        }
         if let Some(hint) = &self.hint {
             crate::output::note(&format!("Hint: {hint}"));
         }

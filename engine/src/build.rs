@@ -7,6 +7,7 @@ mod explain;
 mod failure;
 mod requests;
 mod resolver;
+mod watch;
 
 pub use cache::{CacheFrom, CacheMode, CacheRequest, CacheTo};
 pub use events::{BuildEvent, BuildProgress};
@@ -29,6 +30,7 @@ use resolver::ImageResolver;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
+use watch::Watch;
 
 impl Engine {
     /// Builds an image. A failing RUN is [`crate::Error::StepFailed`] with its exit code.
@@ -74,6 +76,7 @@ impl Engine {
                 u64::try_from(size).map_err(|_| Error::invalid(format!("shm-size {size}"), "it is below 0"))
             })
             .transpose()?;
+        let watch = Watch::install(request.handle_signals);
         let settings = StepSettings {
             network: request.network,
             mounts: request.mounts.clone(),
@@ -92,6 +95,8 @@ impl Engine {
             cap_drop: request.cap_drop.clone(),
             security: request.security.clone(),
             shm_size,
+            on_fail_shell: request.on_fail_shell,
+            resized: watch.resized.clone(),
         };
         // what a step can see of these may change what it makes; limits and name servers do not count
         let step_settings = step_settings(request);
@@ -99,10 +104,10 @@ impl Engine {
         let resolver = ImageResolver { engine: self, request, progress };
         let imports =
             Imports::new(self, &lease, &request.cache.from, &request.registry, &platform, progress)?;
-        let watcher = Watcher { progress, names: Mutex::new(BTreeMap::new()) };
+        let watcher = Watcher { progress, names: Mutex::new(BTreeMap::new()), watch: &watch };
         let cancel =
             builder::ports::Cancel::new().map_err(|error| Error::os("make a cancel token", error))?;
-        let built = builder::build::build(&builder::build::BuildRequest {
+        let order = builder::build::BuildRequest {
             store,
             lease: &lease,
             context,
@@ -130,7 +135,7 @@ impl Engine {
             executor: &executor,
             resolver: &resolver,
             progress: &watcher,
-            cancel,
+            cancel: cancel.clone(),
             cache: builder::build::CacheOptions {
                 line: line(request),
                 assert_cached: request.cache.assert_cached.clone().map(|stage| match stage {
@@ -141,8 +146,14 @@ impl Engine {
                 export: request.cache.to.iter().any(|to| !to.is_inline()),
                 inline: request.cache.to.iter().any(CacheTo::is_inline),
             },
-        })
-        .map_err(build_error)?;
+        };
+        let tell = |text: &str| progress(BuildEvent::Warning { text: text.to_owned() });
+        let built = watch.during(&cancel, &tell, || builder::build::build(&order)).map_err(|error| {
+            match watch.ended_by() {
+                Some(signal) => Error::Interrupted { attempt: "build", signal },
+                None => build_error(error),
+            }
+        })?;
         let id = built.image_id.hex().to_owned();
         let found = self.find_image(&id)?;
         let mut names = Vec::new();

@@ -143,12 +143,20 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A step of a build ended with an exit code other than 0.
-    #[error("{step}: exit code {code}")]
+    #[error("{rendered}")]
     StepFailed {
-        /// The instruction.
-        step: String,
-        /// Its exit code.
+        /// The instruction in its place, with all that is known about its end, for people.
+        rendered: String,
+        /// The exit code of its command.
         code: i32,
+    },
+    /// A signal ended the operation, which has cleaned up behind itself.
+    #[error("{attempt}: ended by {}", signal_name(*signal))]
+    Interrupted {
+        /// What was under way.
+        attempt: &'static str,
+        /// The signal.
+        signal: i32,
     },
     /// A Containerfile could not be understood, or an image that it names not be had. The text is complete, with
     /// file, line and caret.
@@ -177,7 +185,7 @@ impl Error {
             Error::Command { kind, .. } | Error::Part { kind, .. } | Error::Containerfile { kind, .. } => {
                 *kind
             }
-            Error::File { .. } | Error::StepFailed { .. } => ErrorKind::Internal,
+            Error::File { .. } | Error::StepFailed { .. } | Error::Interrupted { .. } => ErrorKind::Internal,
             Error::Os { source, .. } => match source.kind() {
                 std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 _ => ErrorKind::Internal,
@@ -185,10 +193,11 @@ impl Error {
         }
     }
 
-    /// For a failed build step: the exit code of its command.
+    /// For a failed build step: the exit code of its command. For what a signal ended: 128 and its number.
     pub fn step_code(&self) -> Option<i32> {
         match self {
             Error::StepFailed { code, .. } => Some(*code),
+            Error::Interrupted { signal, .. } => Some(128 + signal),
             _ => None,
         }
     }
@@ -203,6 +212,16 @@ impl Error {
 
     pub(crate) fn os(attempt: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         Error::Os { attempt: attempt.into(), source: source.into() }
+    }
+}
+
+/// Name of a signal that ends programs, as shells have it.
+fn signal_name(signal: i32) -> String {
+    match signal {
+        1 => "SIGHUP".to_owned(),
+        2 => "SIGINT".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
     }
 }
 

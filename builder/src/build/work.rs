@@ -1,15 +1,15 @@
 //! The solver's work: operations, their keys and their records.
 
-use super::{AssertCached, BuildRequest, CacheEntry, Context, Error, NamedContext};
+use super::{AssertCached, BuildRequest, CacheEntry, Context, Error, NamedContext, failure};
 use crate::cache::content_hash::Selection;
 use crate::cache::listing::Listing;
 use crate::cache::memory::Memory;
 use crate::cache::{Key, index, key};
 use crate::context::{self, OpenContext};
 use crate::explain::{Explainer, Miss};
-use crate::graph::{CopyOp, CopySource, Edge, ExecOp, Graph, HttpOp, MountKind, Op, VertexId};
+use crate::graph::{CopyOp, CopySource, Edge, ExecOp, Graph, HttpOp, MountKind, Op, Place, VertexId};
 use crate::ignore::Ignore;
-use crate::ops::exec::{self, Surroundings};
+use crate::ops::exec::{self, Repairs, Surroundings};
 use crate::ops::snapshot::{Own, Rootfs, Workspace, wait_for_digest};
 use crate::ops::tree::Tree;
 use crate::ops::{self, copy, mounts, owner, write};
@@ -41,6 +41,7 @@ pub(super) struct Build<'a> {
     made: Mutex<Vec<Made>>,
     explainer: &'a Explainer<'a>,
     asserted: Option<&'a AssertCached>,
+    repairs: Repairs,
 }
 
 struct Made {
@@ -98,6 +99,7 @@ impl<'a> Build<'a> {
             made: Mutex::default(),
             explainer,
             asserted,
+            repairs: Repairs::default(),
         })
     }
 
@@ -135,7 +137,14 @@ impl<'a> Build<'a> {
             return Error::Cancelled;
         }
         let place = self.graph.vertex(vertex).place.clone();
-        Error::Step { file: self.request.containerfile_name.clone(), place, source: Box::new(source) }
+        let report = Box::new(failure::report(self.request, &place, &source));
+        let file = self.request.containerfile_name.clone();
+        Error::Step { file, place, report, source: Box::new(source) }
+    }
+
+    /// The steps whose layers were changed by hand, as users know them.
+    pub(super) fn changed_by_hand(&self) -> Vec<&Place> {
+        self.repairs.steps().into_iter().map(|vertex| &self.graph.vertex(VertexId(vertex)).place).collect()
     }
 
     /// Digest of what a COPY selects of one input.
@@ -239,6 +248,7 @@ impl<'a> Build<'a> {
                     executor: self.request.executor,
                     secrets: &self.request.secrets,
                     remote: self.request.cache.remote,
+                    repairs: &self.repairs,
                 };
                 let mut trees = BTreeMap::new();
                 for (number, output) in inputs.iter().enumerate().skip(1) {
@@ -429,6 +439,9 @@ impl Work for Build<'_> {
     }
 
     fn remember_as(&self, cheap: &Key, key: &Key) {
+        if !self.repairs.steps().is_empty() {
+            return;
+        }
         // A forgotten alias costs a hash, not the build.
         let _ = index::put_alias(self.workspace, cheap, key);
     }
@@ -503,6 +516,7 @@ impl Work for Build<'_> {
         let output = self.run_op(vertex, inputs, step).map_err(|source| self.fail(vertex, source))?;
         if let Output::Rootfs(rootfs) = &output {
             let text = self.graph.vertex(vertex).place.text.clone();
+            let key = key.filter(|_| self.repairs.steps().is_empty());
             if let Some(key) = key {
                 index::put_result(self.workspace, key, rootfs, &text)
                     .map_err(|source| self.fail(vertex, source))?;

@@ -78,6 +78,7 @@ impl Lowering<'_> {
             settings: self.options.step_settings.to_owned(),
             platform: state.platform.clone(),
             proxy: self.options.proxy.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            shell: state.shell().swap_remove(0),
             hostname,
             args,
         };

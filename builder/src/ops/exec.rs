@@ -13,9 +13,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 /// Lines of a failed step's output that its error repeats.
-const LAST_LINES: usize = 10;
+const LAST_LINES: usize = 20;
 /// Longest line that is passed on as one.
 const LONGEST_LINE: usize = 16 << 10;
 
@@ -28,6 +29,54 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) executor: &'a dyn Executor,
     pub(crate) secrets: &'a Secrets,
     pub(crate) remote: Option<&'a dyn RemoteCache>,
+    pub(crate) repairs: &'a Repairs,
+}
+
+/// What people did by hand in the steps of a build.
+#[derive(Debug, Default)]
+pub(crate) struct Repairs {
+    /// Held by the step that has the terminal.
+    terminal: Mutex<()>,
+    /// Steps whose layer was changed by hand.
+    steps: Mutex<Vec<usize>>,
+}
+
+impl Repairs {
+    /// The steps that were changed by hand. From then on nothing of this build may enter the cache: what is built on
+    /// such a step has the key of what is built on the step as written.
+    pub(crate) fn steps(&self) -> Vec<usize> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens a shell for a failed step; whether the build goes on.
+    fn repair(&self, executor: &dyn Executor, spec: StepSpec, failure: &Error, step: &Step<'_>) -> bool {
+        let _terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        if step.cancel.is_cancelled() {
+            return false;
+        }
+        let vertex = step.vertex.0;
+        step.progress.event(Event::ShellOpened(vertex, &failure.to_string()));
+        let exit = executor.repair(spec, step.cancel);
+        step.progress.event(Event::ShellClosed(vertex));
+        let repaired = match exit {
+            Ok(exit) => exit.success() && !step.cancel.is_cancelled(),
+            // What failed is still the step, and that is what the build must tell.
+            Err(error) => {
+                let mut text = format!("no shell could be opened: {error}");
+                let mut next = error.source();
+                while let Some(cause) = next {
+                    text.push_str(&format!(": {cause}"));
+                    next = cause.source();
+                }
+                step.progress.event(Event::Warning(&text));
+                false
+            }
+        };
+        if repaired {
+            self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(vertex);
+        }
+        repaired
+    }
 }
 
 /// Runs a step and makes its changes a layer.
@@ -82,12 +131,24 @@ pub(crate) fn run<'a>(
         insecure: op.insecure,
         hostname: op.hostname.clone(),
     };
+    // Secrets are in it, so no second copy without need.
+    let again = around.executor.repairs().then(|| StepSpec { argv: vec![op.shell.clone()], ..spec.clone() });
     let (exit, last_lines) = run_with_output(around.executor, spec, step)?;
     if step.cancel.is_cancelled() {
         return Err(Broken::Cancelled.into());
     }
     if !exit.success() {
-        return Err(Error::Exit { exit, last_lines });
+        let failure = Error::Exit { exit, argv: op.argv.clone(), last_lines };
+        let repaired = match again {
+            Some(spec) => around.repairs.repair(around.executor, spec, &failure, step),
+            None => false,
+        };
+        if step.cancel.is_cancelled() {
+            return Err(Broken::Cancelled.into());
+        }
+        if !repaired {
+            return Err(failure);
+        }
     }
     drop(extra);
     stubs::clean(&active.any_directory()?, &missing)?;

@@ -80,6 +80,8 @@ pub enum Error {
     Exit {
         /// How.
         exit: StepExit,
+        /// The command and its arguments.
+        argv: Vec<String>,
         /// Its last lines of output.
         last_lines: Vec<String>,
     },
@@ -128,10 +130,33 @@ pub enum Error {
 
 fn exit_text(exit: &StepExit) -> String {
     match exit {
-        StepExit { oom_killed: true, .. } => "killed: out of memory".to_owned(),
+        StepExit { oom_killed: true, memory_limit, memory_peak, .. } => {
+            let size = |bytes: &u64| crate::ops::bytes(*bytes);
+            let mut text = "killed: out of memory".to_owned();
+            if let Some(limit) = memory_limit {
+                text.push_str(&format!(", limit {}", size(limit)));
+            }
+            if let Some(peak) = memory_peak {
+                text.push_str(&format!(", highest use {}", size(peak)));
+            }
+            text
+        }
         StepExit { signal: Some(signal), .. } => format!("killed by signal {signal}"),
         StepExit { code, .. } => format!("exit status {code}"),
     }
+}
+
+/// A number of bytes for people.
+fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let Some(power) = (1..=units.len()).rev().find(|power| count >> (10 * power) > 0) else {
+        return format!("{count} B");
+    };
+    // One digit behind the point is enough, and exact numbers show none.
+    let tenths = (u128::from(count) * 10) >> (10 * power);
+    let (whole, rest) = (tenths / 10, tenths % 10);
+    let unit = units[power - 1];
+    if rest == 0 { format!("{whole} {unit}") } else { format!("{whole}.{rest} {unit}") }
 }
 
 /// Makes the closure that puts an action and a path to an I/O error.

@@ -177,7 +177,10 @@ impl<'a, W: Work> Schedule<'a, W> {
         if self.failure.is_some() || self.order.cancel.is_cancelled() {
             self.order.progress.event(Event::Cancelled(vertex.0));
         } else {
-            self.order.progress.event(Event::Failed(vertex.0, &with_causes(&error)));
+            // Which step it is, its number tells.
+            let source = std::error::Error::source(&error);
+            let text = source.map_or_else(|| with_causes(&error), with_causes);
+            self.order.progress.event(Event::Failed(vertex.0, &text));
             self.failure = Some(error);
             self.order.cancel.cancel();
         }

@@ -286,7 +286,7 @@ impl Executor for Chroot {
         sys::mount::umount_detach(root)?;
         let signal = status.signal();
         let code = status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0));
-        Ok(StepExit { code, signal, oom_killed: false })
+        Ok(StepExit { code, signal, oom_killed: false, ..StepExit::default() })
     }
 }
 

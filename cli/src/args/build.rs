@@ -19,6 +19,15 @@ pub(crate) enum ProgressMode {
     Quiet,
 }
 
+/// What happens when a RUN fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnFail {
+    /// The build fails.
+    Fail,
+    /// A shell opens.
+    Shell,
+}
+
 /// `davit build`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BuildArgs {
@@ -147,6 +156,9 @@ pub(crate) struct BuildArgs {
     /// Time of the image in seconds since 1970
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide_env_values = true)]
     pub(crate) source_date_epoch: Option<String>,
+    /// What happens when a RUN fails: fail, or open a shell where it failed and go on if that ends with 0
+    #[arg(long, value_enum, default_value = "fail", value_name = "fail|shell", hide_possible_values = true)]
+    pub(crate) on_fail: OnFail,
     /// Name of the image; the first one names it, the rest are further tags (repeatable)
     #[arg(long, short = 't', value_name = "NAME")]
     pub(crate) tag: Vec<String>,

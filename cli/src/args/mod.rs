@@ -12,7 +12,7 @@ mod run;
 mod system;
 pub(crate) mod unbuilt;
 
-pub(crate) use build::{BuildArgs, ImageExplainArgs, ProgressMode};
+pub(crate) use build::{BuildArgs, ImageExplainArgs, OnFail, ProgressMode};
 pub(crate) use containers::*;
 pub(crate) use deferred::Deferred;
 pub(crate) use images::*;

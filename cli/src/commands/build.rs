@@ -9,7 +9,7 @@ use engine::images::{PullPolicy, RegistryOptions};
 use engine::options::{Limits, Mount, Network, parse_size};
 
 use super::create::{lines, platform, proxies, read_text, security, ulimits};
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, OnFail};
 use crate::error::{Attempt, Failure, Outcome};
 use crate::output::{self, progress};
 
@@ -141,8 +141,19 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
                 .collect::<Result<_, _>>()?,
             to: args.cache_to.iter().map(|text| CacheTo::parse(text, &here)).collect::<Result<_, _>>()?,
         },
+        on_fail_shell: on_fail_shell(args)?,
+        handle_signals: true,
         proxy_env: if args.http_proxy { proxies() } else { Vec::new() },
     })
+}
+
+/// Whether a failed step is left to a shell, which needs standard input for itself.
+fn on_fail_shell(args: &BuildArgs) -> Result<bool, Failure> {
+    let shell = args.on_fail == OnFail::Shell;
+    if shell && (args.context == "-" || args.file.iter().any(|file| file == "-")) {
+        return Err(Failure::new("--on-fail=shell needs standard input, which the build is read from"));
+    }
+    Ok(shell)
 }
 
 /// The context and the Containerfile. Several files are one text, in the order given.

@@ -198,6 +198,13 @@ impl Build {
                     }
                 }
             }
+            BuildEvent::Cancelled { vertex } => {
+                let name = self.take(*vertex).map_or_else(String::new, |step| step.name);
+                match &self.style {
+                    Style::Live(_) => self.say(&format!(" CANCELLED {name}")),
+                    _ => self.say(&format!("#{vertex} CANCELLED")),
+                }
+            }
             BuildEvent::Transfer { event } => self.transfer.event(event),
             BuildEvent::Warning { text } => self.warning(text),
             _ => {}

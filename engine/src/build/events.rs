@@ -1,5 +1,6 @@
 //! What happens during a build, as its watchers see it.
 
+use super::watch::Watch;
 use crate::images::TransferEvent;
 use builder::ports::{Event, Progress, Stream};
 use std::collections::BTreeMap;
@@ -61,6 +62,23 @@ pub enum BuildEvent {
         /// Why.
         message: String,
     },
+    /// A step was given up, because another one failed or the build was cancelled.
+    Cancelled {
+        /// Which.
+        vertex: usize,
+    },
+    /// A command failed, and until [`BuildEvent::ShellClosed`] a shell has the terminal.
+    ShellOpened {
+        /// Of which step.
+        vertex: usize,
+        /// How the command ended.
+        message: String,
+    },
+    /// The terminal is free again.
+    ShellClosed {
+        /// The step.
+        vertex: usize,
+    },
     /// A base image is being fetched.
     Transfer {
         /// What happens.
@@ -80,6 +98,7 @@ pub type BuildProgress<'a> = &'a (dyn Fn(BuildEvent) + Send + Sync);
 pub(super) struct Watcher<'a> {
     pub(super) progress: BuildProgress<'a>,
     pub(super) names: Mutex<BTreeMap<usize, String>>,
+    pub(super) watch: &'a Watch,
 }
 
 impl Watcher<'_> {
@@ -93,6 +112,7 @@ impl Progress for Watcher<'_> {
     fn event(&self, event: Event<'_>) {
         (self.progress)(match event {
             Event::Plan(vertices) => {
+                self.watch.solving.store(true, std::sync::atomic::Ordering::SeqCst);
                 let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
                 names.extend(vertices.iter().map(|vertex| (vertex.id, vertex.name.clone())));
                 BuildEvent::Planned { total: vertices.len() }
@@ -107,7 +127,11 @@ impl Progress for Watcher<'_> {
             },
             Event::Done(id, elapsed) => BuildEvent::Done { vertex: id + 1, elapsed },
             Event::Failed(id, message) => BuildEvent::Failed { vertex: id + 1, message: message.to_owned() },
-            Event::Cancelled(id) => BuildEvent::Failed { vertex: id + 1, message: "cancelled".to_owned() },
+            Event::Cancelled(id) => BuildEvent::Cancelled { vertex: id + 1 },
+            Event::ShellOpened(id, message) => {
+                BuildEvent::ShellOpened { vertex: id + 1, message: message.to_owned() }
+            }
+            Event::ShellClosed(id) => BuildEvent::ShellClosed { vertex: id + 1 },
             Event::Log { vertex, stream, text } => BuildEvent::Output {
                 vertex: vertex + 1,
                 stderr: stream == Stream::Stderr,

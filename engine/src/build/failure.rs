@@ -9,9 +9,12 @@ pub(super) fn build_error(error: builder::build::Error) -> Error {
         Broken::Containerfile(report) => {
             Error::Containerfile { rendered: report.render(false), kind: ErrorKind::Invalid }
         }
-        Broken::Step { .. } if error.step_exit().is_some() => {
-            let code = error.step_exit().map_or(1, |(exit, _)| exit.code);
-            Error::StepFailed { step: error.to_string(), code }
+        Broken::Step { report, source, .. } => {
+            let rendered = report.render(false);
+            match error.step_exit() {
+                Some((exit, _)) => Error::StepFailed { rendered, code: exit.code },
+                None => Error::Containerfile { rendered, kind: step_kind(source) },
+            }
         }
         Broken::Image { place, source, .. } => {
             let kind = source.downcast_ref::<Error>().map_or(ErrorKind::Internal, Error::kind);
@@ -26,6 +29,18 @@ pub(super) fn build_error(error: builder::build::Error) -> Error {
         }
         _ => Error::Part { attempt: "build".to_owned(), kind: ErrorKind::Internal, source: Box::new(error) },
     }
+}
+
+/// The kind of a step's failure other than by its command's exit.
+fn step_kind(error: &(dyn std::error::Error + 'static)) -> ErrorKind {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return error.kind();
+        }
+        next = error.source();
+    }
+    ErrorKind::Internal
 }
 
 /// A message with its causes on the same line; what is said already is left out.

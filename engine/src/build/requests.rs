@@ -85,6 +85,10 @@ pub struct BuildRequest {
     pub proxy_env: Vec<(String, String)>,
     /// How the cache is used, explained and handed on.
     pub cache: CacheRequest,
+    /// Leaves a failed step to a shell on this process's standard streams (`--on-fail=shell`).
+    pub on_fail_shell: bool,
+    /// Whether SIGINT, SIGTERM and SIGHUP cancel the build; for a process that does nothing else meanwhile.
+    pub handle_signals: bool,
 }
 
 /// What a build made.

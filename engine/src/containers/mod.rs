@@ -8,7 +8,7 @@ mod logs;
 mod remove;
 mod requests;
 mod select;
-mod session;
+pub(crate) mod session;
 mod settings;
 mod start;
 mod status;

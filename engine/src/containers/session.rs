@@ -19,12 +19,12 @@ fn relayed() -> impl Iterator<Item = i32> {
 
 /// Signal handlers of a session, installed before its process starts, so that none is lost.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     relay: Option<Relay>,
 }
 
 impl Signals {
-    pub(super) fn install(streams: &Streams, tty: bool) -> Self {
+    pub(crate) fn install(streams: &Streams, tty: bool) -> Self {
         let mut signals: Vec<i32> = if streams.signal_proxy { relayed().collect() } else { Vec::new() };
         if tty {
             signals.push(SIGWINCH);
@@ -33,8 +33,13 @@ impl Signals {
         Self { relay: if signals.is_empty() { None } else { Relay::install(&signals).ok() } }
     }
 
+    /// Nothing is handed on: the process has handlers of its own.
+    pub(crate) fn none() -> Self {
+        Self { relay: None }
+    }
+
     /// Runs `body` while a thread hands signals on.
-    pub(super) fn while_relaying<T>(
+    pub(crate) fn while_relaying<T>(
         &self,
         run_dir: &Path,
         resize: impl Fn() + Sync,
@@ -89,7 +94,7 @@ impl Drop for Raw {
 }
 
 /// Size of the caller's terminal: rows, columns.
-pub(super) fn terminal_size(streams: &Streams) -> Option<(u16, u16)> {
+pub(crate) fn terminal_size(streams: &Streams) -> Option<(u16, u16)> {
     [&streams.stdout, &streams.stdin, &streams.stderr].into_iter().flatten().find_map(|fd| {
         let size = tcgetwinsize(fd).ok()?;
         (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
@@ -97,7 +102,7 @@ pub(super) fn terminal_size(streams: &Streams) -> Option<(u16, u16)> {
 }
 
 /// How a pump ended.
-pub(super) enum Pumped {
+pub(crate) enum Pumped {
     Exited(runtime::ExitRecord),
     Detached,
     /// The monitor went away.
@@ -105,7 +110,7 @@ pub(super) enum Pumped {
 }
 
 /// Copies between the streams and a process until it exits or the detach keys are typed.
-pub(super) fn pump(
+pub(crate) fn pump(
     client: &Client,
     run_dir: &Path,
     streams: &Streams,
@@ -142,7 +147,7 @@ pub(super) fn pump(
 
 impl Pumped {
     /// The session's end, with the exit record from the run directory where the monitor did not send it.
-    pub(super) fn end(self, run_dir: &Path) -> Result<SessionEnd> {
+    pub(crate) fn end(self, run_dir: &Path) -> Result<SessionEnd> {
         Ok(match self {
             Pumped::Exited(record) => SessionEnd::Exited(record.code),
             Pumped::Detached => SessionEnd::Detached,

@@ -4,6 +4,7 @@
 //! the engine binds into it, and the step from a spec to the runtime.
 
 mod files;
+mod repair;
 mod step;
 mod view;
 

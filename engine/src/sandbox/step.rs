@@ -7,19 +7,21 @@
 //! ```
 //! A step dies with its build. What a killed build leaves here, mounts too, goes when the next build begins.
 
+use super::view::lasting;
 use super::{Names, View, ensure_directory, note_group, release, user_in};
 use crate::options::{self, Limits, MountKind, Network, Security, Ulimit};
 use crate::spec::{self, NamespaceSource, Namespaces, SpecOptions};
 use crate::state::files;
 use crate::{Engine, Error, Result};
 use builder::ports::{
-    Executor, NetworkMode, PortError, StepExit, StepIo, StepMount, StepMountSource, StepSpec,
+    Cancel, Executor, NetworkMode, PortError, StepExit, StepIo, StepMount, StepMountSource, StepSpec,
 };
 use runtime::{Launch, LaunchMode, OutputMode, Rootfs, StdinMode};
 use rustix::fs::OFlags;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What holds for all steps of a build.
 #[derive(Debug, Clone, Default)]
@@ -33,13 +35,17 @@ pub(crate) struct StepSettings {
     pub(crate) cap_drop: Vec<String>,
     pub(crate) security: Security,
     pub(crate) shm_size: Option<u64>,
+    /// Whether a failed step is left to a shell on this process's streams (`--on-fail=shell`).
+    pub(crate) on_fail_shell: bool,
+    /// Counts the new sizes of the caller's terminal.
+    pub(crate) resized: Option<Arc<OwnedFd>>,
 }
 
 /// Runs the steps of one build.
 #[derive(Debug)]
 pub(crate) struct StepExecutor<'a> {
-    engine: &'a Engine,
-    settings: StepSettings,
+    pub(super) engine: &'a Engine,
+    pub(super) settings: StepSettings,
     seccomp: Option<Vec<u8>>,
 }
 
@@ -50,7 +56,10 @@ impl<'a> StepExecutor<'a> {
         Ok(Self { engine, settings, seccomp })
     }
 
-    fn run_step(&self, step: StepSpec, io: StepIo<'_>) -> Result<StepExit> {
+    fn run_step(&self, mut step: StepSpec, io: StepIo<'_>) -> Result<StepExit> {
+        if self.settings.on_fail_shell {
+            step.rootfs = lasting(&step.rootfs);
+        }
         let workspace = Workspace::new(&self.engine.config().run_steps(), &step.id)?;
         let spec = self.spec(&step, &workspace)?;
         let run_dir = workspace.directory.clone();
@@ -65,7 +74,7 @@ impl<'a> StepExecutor<'a> {
         launch.mode = LaunchMode::Tied;
         launch.runtime = self.engine.config().runtime.clone();
         if io.cancel.is_cancelled() {
-            return Ok(StepExit { code: 137, signal: Some(9), oom_killed: false });
+            return Ok(StepExit { code: 137, signal: Some(9), oom_killed: false, ..StepExit::default() });
         }
         let launched = match self.engine.spawner()?.launch(launch) {
             Ok(launched) => launched,
@@ -77,7 +86,7 @@ impl<'a> StepExecutor<'a> {
                     _ => return Err(crate::error::runtime("start the step", error)),
                 };
                 let _ = rustix::io::write(&complaint, format!("{text}\n").as_bytes());
-                return Ok(StepExit { code, signal: None, oom_killed: false });
+                return Ok(StepExit { code, signal: None, oom_killed: false, ..StepExit::default() });
             }
         };
         // the builder reads until the last copy is closed
@@ -87,10 +96,10 @@ impl<'a> StepExecutor<'a> {
         let released = release(&run_dir);
         launched.finish();
         released?;
-        Ok(StepExit { code: exit.code, signal: exit.signal, oom_killed: exit.oom_killed })
+        Ok(step_exit(&exit))
     }
 
-    fn spec(&self, step: &StepSpec, workspace: &Workspace) -> Result<oci_spec::runtime::Spec> {
+    pub(super) fn spec(&self, step: &StepSpec, workspace: &Workspace) -> Result<oci_spec::runtime::Spec> {
         let view = View::of_mounts(&step.rootfs)?;
         let user = user_in(&view, &step.user, &[])?;
         let cwd = if step.cwd.is_empty() { "/" } else { step.cwd.as_str() };
@@ -136,10 +145,29 @@ impl Executor for StepExecutor<'_> {
     fn run(&self, spec: StepSpec, io: StepIo<'_>) -> std::result::Result<StepExit, PortError> {
         self.run_step(spec, io).map_err(Into::into)
     }
+
+    fn repairs(&self) -> bool {
+        self.settings.on_fail_shell
+    }
+
+    fn repair(&self, spec: StepSpec, cancel: &Cancel) -> std::result::Result<StepExit, PortError> {
+        self.open_shell(&spec, cancel).map_err(Into::into)
+    }
+}
+
+/// What the monitor recorded, as the builder wants it.
+pub(super) fn step_exit(exit: &runtime::ExitRecord) -> StepExit {
+    StepExit {
+        code: exit.code,
+        signal: exit.signal,
+        oom_killed: exit.oom_killed,
+        memory_limit: exit.memory_limit_bytes.filter(|_| exit.oom_killed),
+        memory_peak: exit.memory_peak_bytes,
+    }
 }
 
 /// Waits for a step; a thread kills it when the build is given up.
-fn wait_or_cancel<T>(run_dir: &Path, cancel: &builder::ports::Cancel, wait: impl FnOnce() -> T) -> T {
+pub(super) fn wait_or_cancel<T>(run_dir: &Path, cancel: &Cancel, wait: impl FnOnce() -> T) -> T {
     use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
     let Ok(done) = eventfd(0, EventfdFlags::CLOEXEC) else { return wait() };
     std::thread::scope(|scope| {
@@ -168,13 +196,13 @@ fn wait_or_cancel<T>(run_dir: &Path, cancel: &builder::ports::Cancel, wait: impl
 
 /// The directory of one running step; removed with its mounts when dropped.
 #[derive(Debug)]
-struct Workspace {
-    directory: PathBuf,
+pub(super) struct Workspace {
+    pub(super) directory: PathBuf,
     _lock: rustix::fd::OwnedFd,
 }
 
 impl Workspace {
-    fn new(steps: &Path, id: &str) -> Result<Self> {
+    pub(super) fn new(steps: &Path, id: &str) -> Result<Self> {
         files::create_directory(steps)?;
         let directory = steps.join(id);
         for _ in 0..100 {

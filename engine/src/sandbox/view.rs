@@ -88,13 +88,19 @@ impl View {
     }
 }
 
-/// Mounts a snapshot writable and nowhere. Without `volatile`, whose mark would forbid the next mount.
-pub(super) fn open_writable(mounts: &[Mount]) -> Result<OwnedFd> {
+/// The mounts of a snapshot that will be mounted again: without `volatile`, whose mark would forbid the next mount.
+pub(super) fn lasting(mounts: &[Mount]) -> Vec<Mount> {
     let mut mounts = mounts.to_vec();
     for mount in &mut mounts {
         if let Filesystem::Overlay(overlay) = &mut mount.filesystem {
             overlay.options.retain(|(key, _)| key != "volatile");
         }
     }
+    mounts
+}
+
+/// Mounts a snapshot writable and nowhere.
+pub(super) fn open_writable(mounts: &[Mount]) -> Result<OwnedFd> {
+    let mounts = lasting(mounts);
     storage::snapshot::open_detached(&mounts).map_err(crate::error::storage("mount the root file system"))
 }

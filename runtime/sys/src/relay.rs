@@ -92,6 +92,21 @@ impl Relay {
         }
     }
 
+    /// Puts the old handlers back and sends the signal to this process, which it ends unless somebody had other plans
+    /// for it before.
+    pub fn give_back(&self, signal: i32) -> io::Result<()> {
+        self.restore();
+        let signal = rustix::process::Signal::from_named_raw(signal).ok_or(Errno::INVAL)?;
+        Ok(rustix::process::kill_process(rustix::process::getpid(), signal)?)
+    }
+
+    fn restore(&self) {
+        for (signal, old) in &self.old {
+            // SAFETY: the struct is the one that the kernel gave for this signal.
+            unsafe { libc::sigaction(*signal, old, std::ptr::null_mut()) };
+        }
+    }
+
     /// Wakes [`Relay::receive`] for the last time; may be called from another thread.
     pub fn stop(&self) {
         // A full pipe is readable anyway, and the reader comes to its end later.
@@ -107,10 +122,7 @@ impl AsFd for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        for (signal, old) in &self.old {
-            // SAFETY: the struct is the one that the kernel gave for this signal.
-            unsafe { libc::sigaction(*signal, old, std::ptr::null_mut()) };
-        }
+        self.restore();
         PIPE.store(-1, Ordering::SeqCst);
     }
 }
