@@ -1,5 +1,6 @@
 //! One build from text to image: the order of the parts, and nothing of their work.
 
+mod exposure;
 mod failure;
 mod work;
 
@@ -19,6 +20,7 @@ use crate::ports::{
     Cancel, Event, Executor, NetworkMode, PortError, Progress, RemoteCache, ResolvedImage, Resolver, Secrets,
     VertexInfo,
 };
+use crate::secrets::{self, Search};
 use crate::solver::{self, Broken, Order};
 use crate::stages::{self, Base, Plan, PlanOptions};
 use crate::{lint, parse};
@@ -228,6 +230,16 @@ pub enum Error {
         /// Why.
         source: PortError,
     },
+    /// The image's config would have had the value of a secret in it; nothing ran.
+    #[error("the value of secret {id:?} would be in the image, {}: {place}", .form.as_str())]
+    Exposed {
+        /// The secret's ID.
+        id: String,
+        /// How it is written there.
+        form: secrets::Form,
+        /// What of the config or the history has it, and where it comes from; without the value.
+        place: String,
+    },
     /// A step failed.
     #[error("{file}:{}: stage {}: {}", place.line, place.stage, place.text)]
     Step {
@@ -349,7 +361,19 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
     for warning in &warnings {
         request.progress.event(Event::Warning(warning));
     }
-    solve(request, &lowered, asserted.as_ref(), ignore, warnings)
+    let search = Search::new(&request.secrets);
+    if let Some(search) = &search {
+        exposure::check(request, &lowered, search)?;
+    }
+    for id in secrets::too_short(&request.secrets) {
+        let text = format!(
+            "secret {id:?} is too short to be looked for: layers and config are not searched for values below {} bytes",
+            secrets::SHORTEST
+        );
+        request.progress.event(Event::Warning(&text));
+        warnings.push(text);
+    }
+    solve(request, &lowered, asserted.as_ref(), ignore, search.as_ref(), warnings)
 }
 
 /// `--assert-cached` with the stage as the graph calls it.
@@ -398,12 +422,13 @@ fn solve(
     lowered: &Lowered,
     asserted: Option<&AssertCached>,
     ignore: Option<Arc<Ignore>>,
+    search: Option<&Search>,
     mut warnings: Vec<String>,
 ) -> Result<Built, Error> {
     let infos = vertex_infos(&lowered.graph);
     request.progress.event(Event::Plan(&infos));
     let clamp = request.timestamp.filter(|_| request.rewrite_timestamp);
-    let workspace = ops::snapshot::Workspace::new(request.store, request.lease, clamp);
+    let workspace = ops::snapshot::Workspace::new(request.store, request.lease, clamp).looking_for(search);
     let explainer =
         Explainer::new(request.store, request.lease, &lowered.graph, &infos, &line(&request.cache, request));
     let work = work::Build::new(request, &lowered.graph, &workspace, ignore, &explainer, asserted)?;

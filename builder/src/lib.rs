@@ -21,6 +21,7 @@ pub mod graph;
 pub mod lower;
 pub mod ops;
 pub mod ports;
+pub mod secrets;
 pub mod solver;
 
 pub mod testing;

@@ -296,6 +296,9 @@ impl<'a> Build<'a> {
     /// Hands the computation of the new layer's digest over, to run beside later steps.
     fn start_digest(&self, rootfs: &Rootfs, step: &Step<'_>) {
         let Some(own) = &rootfs.own else { return };
+        if own.pending.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return;
+        }
         let (store, snapshot) = (self.request.store.clone(), own.snapshot.clone());
         let pending = step.compute.spawn(move || storage::diff::diff_id_of(&store, &snapshot));
         *own.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);

@@ -85,6 +85,16 @@ pub enum Error {
         /// Its last lines of output.
         last_lines: Vec<String>,
     },
+    /// A layer would have had the value of a secret in it.
+    #[error("the value of secret {id:?} is in the new layer, {}: /{path}", .form.as_str())]
+    SecretLeft {
+        /// The secret's ID.
+        id: String,
+        /// How it is written there.
+        form: crate::secrets::Form,
+        /// The file, without leading slash; a value in the path itself is left out.
+        path: String,
+    },
     /// A required secret was not given.
     #[error("secret {id:?} is required and was not given")]
     MissingSecret {

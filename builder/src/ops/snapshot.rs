@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::tree::{Tree, Visit};
+use crate::secrets::Search;
 use crate::solver::{Broken, Pending};
 use oci::{ChainId, DiffId};
 use rustix::fs::{AtFlags, Timespec, Timestamps};
@@ -55,6 +56,8 @@ pub(crate) struct Workspace<'a> {
     pub(crate) lease: &'a Lease,
     /// Limit of the times of new files, seconds since 1970.
     pub(crate) clamp: Option<i64>,
+    /// What no layer may contain.
+    search: Option<&'a Search>,
     views: Mutex<HashMap<String, Tree>>,
 }
 
@@ -69,7 +72,12 @@ pub(crate) struct Active<'a> {
 
 impl<'a> Workspace<'a> {
     pub(crate) fn new(store: &'a Store, lease: &'a Lease, clamp: Option<i64>) -> Self {
-        Self { store, lease, clamp, views: Mutex::new(HashMap::new()) }
+        Self { store, lease, clamp, search: None, views: Mutex::new(HashMap::new()) }
+    }
+
+    /// Fails each step that leaves a secret's value in its layer.
+    pub(crate) fn looking_for(self, search: Option<&'a Search>) -> Self {
+        Self { search, ..self }
     }
 
     /// A name that no other build has.
@@ -168,13 +176,32 @@ impl Active<'_> {
         if let (Some(limit), Some(directory)) = (self.workspace.clamp, self.layer_directory()?) {
             clamp_times(&directory, limit)?;
         }
+        // Looking through the layer is reading it, so its digest is made in the same pass, before it becomes one.
+        let digest = match self.workspace.search {
+            Some(search) => Some(Pending::ready(Ok(self.look_through(search)?))),
+            None => None,
+        };
         let name = self.workspace.unique_name("build-")?;
         let snapshots = self.workspace.store.snapshots();
         snapshots.commit(self.workspace.lease, &name, &self.key, None)?;
         self.committed = true;
-        let own =
-            Own { snapshot: name, below: on.own.clone(), pending: Mutex::new(None), named: OnceLock::new() };
+        let (pending, named) = (Mutex::new(digest), OnceLock::new());
+        let own = Own { snapshot: name, below: on.own.clone(), pending, named };
         Ok(Rootfs { base: on.base.clone(), own: Some(Arc::new(own)) })
+    }
+}
+
+impl Active<'_> {
+    /// The layer's digest, unless a secret's value is in it.
+    fn look_through(&self, search: &Search) -> Result<Diff, Error> {
+        let store = self.workspace.store;
+        let mut stream = search.stream();
+        let diff = storage::diff::diff_id_watched(store, &self.key, &mut |piece| stream.push(piece))?;
+        let Some(found) = stream.finish() else { return Ok(diff) };
+        // Read once more, which costs only those who have to start again anyway.
+        let path = storage::diff::path_at(store, &self.key, found.offset)?.unwrap_or_default();
+        let path = search.redact_path(&String::from_utf8_lossy(&path));
+        Err(Error::SecretLeft { id: found.id, form: found.form, path })
     }
 }
 

@@ -10,4 +10,5 @@ mod explain;
 mod harness;
 mod peers;
 mod properties;
+mod secrets;
 mod tree;

@@ -38,11 +38,17 @@ pub struct Diff {
 /// Reads what the snapshot `name`, active or committed, changes and returns the digest of its stream. Nothing is
 /// written; reading and hashing overlap.
 pub fn diff_id_of(store: &Store, name: &str) -> Result<Diff> {
+    diff_id_watched(store, name, &mut |_| {})
+}
+
+/// The same as [`diff_id_of`], and shows the whole stream to `watch`, piece by piece, on its way to the digest.
+pub fn diff_id_watched(store: &Store, name: &str, watch: &mut (dyn FnMut(&[u8]) + Send)) -> Result<Diff> {
     let (sink, mut source) = pipe();
     let (written, diff_id) = std::thread::scope(|scope| {
         let hashing = scope.spawn(move || {
             let mut digester = Digester::new();
             while let Some(chunk) = source.receive() {
+                watch(&chunk);
                 digester.update(&chunk);
                 source.give_back(chunk);
             }
@@ -58,6 +64,31 @@ pub fn diff_id_of(store: &Store, name: &str) -> Result<Diff> {
         tar_size: written.tar_size,
         content_size: written.content_size,
         entries: written.entries,
+    })
+}
+
+/// The path of the entry that byte `offset` of a snapshot's stream belongs to, be it header or content; `None` behind
+/// the last one. Reads the stream up to there again.
+pub fn path_at(store: &Store, name: &str, offset: u64) -> Result<Option<Vec<u8>>> {
+    let (sink, source) = pipe();
+    std::thread::scope(|scope| {
+        // Its failure is the reader's end of the stream.
+        scope.spawn(move || write_diff(store, name, sink));
+        let mut reader = tar::Reader::new(source);
+        let fail = |source| LayerError::Diff { snapshot: name.to_owned(), source };
+        while let Some(entry) = reader.next_entry().map_err(fail)? {
+            loop {
+                let length = reader.data().map_err(fail)?.len();
+                if length == 0 {
+                    break;
+                }
+                reader.consume(length);
+            }
+            if reader.offset() > offset {
+                return Ok(Some(entry.path));
+            }
+        }
+        Ok(None)
     })
 }
 
