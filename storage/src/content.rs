@@ -13,6 +13,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use sys::writeback::Writeback;
 
 /// The blobs of a store.
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +106,7 @@ impl Content<'_> {
             file,
             size,
             offset: 0,
+            writeback: Writeback::new(),
         };
         writer.resume()?;
         Ok(writer)
@@ -115,7 +117,15 @@ impl Content<'_> {
         let path = lease.directory()?.join(random_name()?);
         let file = sys::fs::create_new(&path, 0o600)?;
         let lease = Arc::clone(lease.inner());
-        Ok(NewBlob { lease, digester: Digester::new(), path, file, size: 0, finished: false })
+        Ok(NewBlob {
+            lease,
+            digester: Digester::new(),
+            path,
+            file,
+            size: 0,
+            writeback: Writeback::new(),
+            finished: false,
+        })
     }
 
     /// Removes a blob, whoever needs it; says whether it was there.
@@ -198,6 +208,7 @@ pub struct BlobWriter {
     file: File,
     size: Option<u64>,
     offset: u64,
+    writeback: Writeback,
 }
 
 impl BlobWriter {
@@ -219,13 +230,14 @@ impl BlobWriter {
             .map_err(|source| self.failed(source))?;
         self.digester = Digester::for_digest(&self.digest);
         self.offset = 0;
+        self.writeback = Writeback::new();
         Ok(())
     }
 
     /// Verifies size and digest and makes the blob visible, held by the lease; returns its size in bytes. A short blob
     /// stays for a later writer; a wrong one is removed.
     pub fn finish(self) -> Result<u64> {
-        let Self { lease, digester, digest, path, file, size, offset } = self;
+        let Self { lease, digester, digest, path, file, size, offset, writeback } = self;
         if let Some(expected) = size
             && expected != offset
         {
@@ -239,6 +251,7 @@ impl BlobWriter {
             sys::fs::remove_file_if_exists(&path)?;
             return Err(Error::DigestMismatch { digest, actual });
         }
+        writeback.finish(&file);
         publish(&lease, &path, digest)?;
         drop(file);
         Ok(offset)
@@ -252,7 +265,9 @@ impl BlobWriter {
                 Ok(0) => break,
                 Ok(length) => {
                     self.digester.update(&buffer[..length]);
-                    self.offset += u64::try_from(length).unwrap_or(0);
+                    let read = u64::try_from(length).unwrap_or(0);
+                    self.offset += read;
+                    self.writeback.advance(&self.file, read);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => return Err(self.failed(source)),
@@ -273,7 +288,9 @@ impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let length = self.file.write(bytes)?;
         self.digester.update(&bytes[..length]);
-        self.offset += u64::try_from(length).unwrap_or(0);
+        let written = u64::try_from(length).unwrap_or(0);
+        self.offset += written;
+        self.writeback.advance(&self.file, written);
         Ok(length)
     }
 
@@ -290,6 +307,7 @@ pub struct NewBlob {
     path: PathBuf,
     file: File,
     size: u64,
+    writeback: Writeback,
     finished: bool,
 }
 
@@ -297,6 +315,7 @@ impl NewBlob {
     /// Makes the blob visible, held by the lease; returns its digest and its size in bytes.
     pub fn finish(mut self) -> Result<(Digest, u64)> {
         let digest = std::mem::replace(&mut self.digester, Digester::new()).finish();
+        std::mem::take(&mut self.writeback).finish(&self.file);
         publish(&self.lease, &self.path, digest.clone())?;
         self.finished = true;
         Ok((digest, self.size))
@@ -307,7 +326,9 @@ impl Write for NewBlob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let length = self.file.write(bytes)?;
         self.digester.update(&bytes[..length]);
-        self.size += u64::try_from(length).unwrap_or(0);
+        let written = u64::try_from(length).unwrap_or(0);
+        self.size += written;
+        self.writeback.advance(&self.file, written);
         Ok(length)
     }
 

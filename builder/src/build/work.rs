@@ -12,14 +12,19 @@ use crate::ignore::Ignore;
 use crate::ops::exec::{self, Repairs, Surroundings};
 use crate::ops::snapshot::{Own, Rootfs, Workspace, wait_for_digest};
 use crate::ops::tree::Tree;
-use crate::ops::{self, copy, mounts, owner, write};
+use crate::ops::{self, copy, mounts, owner};
 use crate::ports::{Event, HttpAnswer, HttpMemory};
 use crate::solver::{Broken, Step, VertexKeys, Work};
 use oci::{ChainId, DiffId, Digest, Digester};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Digests that take longer than this are of layers that the disk will take its time for, too.
+const LONG_WAIT: Duration = Duration::from_millis(50);
 
 /// What a vertex gives to others.
 #[derive(Debug, Clone)]
@@ -274,9 +279,10 @@ impl<'a> Build<'a> {
                     Output::Download { file, modified, .. } => Some(copy::Input::Download(file, *modified)),
                     _ => trees.get(&number).map(copy::Input::Tree),
                 };
-                self.workspace.write_layer(rootfs, |root| copy::copy_all(op, root, &input, step.cancel))?
+                self.workspace.write_layer(rootfs, |into| copy::copy_all(op, into, &input, step.cancel))?
             }
-            Op::Workdir(op) => self.workspace.write_layer(rootfs, |root| {
+            Op::Workdir(op) => self.workspace.write_layer(rootfs, |into| {
+                let root = into.root;
                 let path = ops::beneath::canonical(root, Path::new(&op.path), true)
                     .map_err(ops::io_error("resolve", op.path.as_str()))?;
                 let missing = path.stat.is_none();
@@ -285,7 +291,7 @@ impl<'a> Build<'a> {
                 } else {
                     owner::Owner::default()
                 };
-                write::Destination { root }.make_directories(&path.path, owner).map(|_| ())
+                into.make_directories(&path.path, owner).map(|_| ())
             })?,
             Op::Scratch | Op::Image(_) | Op::Directory(_) | Op::Http(_) => return Err(Broken::Stuck.into()),
         };
@@ -307,7 +313,28 @@ impl<'a> Build<'a> {
     /// Gives all new layers their names, records them, and returns the image's layers, lowest first.
     pub(super) fn name_layers(&self, image: &Rootfs) -> Result<Vec<NamedLayer>, ops::Error> {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
-        for made in &made {
+        if made.is_empty() {
+            return self.name_all(&made, image);
+        }
+        // The image's record will be preceded by a sync. Where there is so much data that its digests have to be
+        // waited for, the disk may as well begin now.
+        let (named, waiting) = channel::<()>();
+        let root = self.request.store.root();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if waiting.recv_timeout(LONG_WAIT) == Err(RecvTimeoutError::Timeout) {
+                    // The sync that counts tells of errors.
+                    let _ = sys::fs::sync_fs(root);
+                }
+            });
+            let result = self.name_all(&made, image);
+            drop(named);
+            result
+        })
+    }
+
+    fn name_all(&self, made: &[Made], image: &Rootfs) -> Result<Vec<NamedLayer>, ops::Error> {
+        for made in made {
             self.name_stack(&made.rootfs)?;
             if let (Some(key), Some(own)) = (&made.key, &made.rootfs.own)
                 && let Some((chain_id, _)) = own.named.get()

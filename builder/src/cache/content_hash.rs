@@ -14,8 +14,9 @@ use crate::solver::{Broken, Compute};
 use oci::{Digest, Digester};
 use rayon::prelude::*;
 use rustix::fs::{FileType, OFlags, Stat};
+use std::ffi::OsStr;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +48,9 @@ struct Unread {
 
 /// Files up to this many bytes together are hashed where we are; more are handed over.
 const INLINE_BYTES: u64 = 1 << 20;
+/// Files that one thread hashes in a row.
+const CHUNK: usize = 64;
+const BUFFER: usize = 128 << 10;
 
 /// Collects what is selected, then reads what is not remembered.
 pub(crate) struct Selection<'a> {
@@ -135,13 +139,11 @@ impl<'a> Selection<'a> {
         let Self { memory, items, unread, bytes } = self;
         let unread: Arc<Vec<(Tree, Unread)>> = Arc::new(unread);
         let digests: Vec<Result<Digest, Error>> = if bytes <= INLINE_BYTES {
-            unread.iter().map(|(tree, file)| hash_file(tree, &file.path)).collect()
+            hash_files(&unread)
         } else {
             let handed = unread.clone();
             compute
-                .spawn(move || {
-                    handed.par_iter().map(|(tree, file)| hash_file(tree, &file.path)).collect::<Vec<_>>()
-                })
+                .spawn(move || handed.par_chunks(CHUNK).flat_map_iter(hash_files).collect::<Vec<_>>())
                 .wait()?
         };
         let digests = digests.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -189,16 +191,41 @@ fn add_xattrs(digester: &mut Digester, file: std::os::fd::BorrowedFd<'_>, path: 
     Ok(())
 }
 
-fn hash_file(tree: &Tree, path: &Path) -> Result<Digest, Error> {
-    let (parent, name) = beneath::split(path);
-    let directory = beneath::open_directory(tree.root(), parent).map_err(io_error("open", parent))?;
-    let mut file =
-        crate::ops::write::open_regular(directory.as_fd(), name).map_err(io_error("open", path))?;
+/// Digests of files; neighbours share the directory that they are opened in.
+fn hash_files(files: &[(Tree, Unread)]) -> Vec<Result<Digest, Error>> {
+    let mut buffer = vec![0; BUFFER];
+    let mut last: Option<(RawFd, &Path, OwnedFd)> = None;
+    let mut digests = Vec::with_capacity(files.len());
+    for (tree, file) in files {
+        let (parent, name) = beneath::split(&file.path);
+        let root = tree.root().as_raw_fd();
+        if !last.as_ref().is_some_and(|(of, path, _)| *of == root && *path == parent) {
+            last = match beneath::open_directory(tree.root(), parent) {
+                Ok(directory) => Some((root, parent, directory)),
+                Err(error) => {
+                    digests.push(Err(io_error("open", parent)(error)));
+                    continue;
+                }
+            };
+        }
+        if let Some((_, _, directory)) = &last {
+            digests.push(hash_file(directory.as_fd(), name, &file.path, &mut buffer));
+        }
+    }
+    digests
+}
+
+fn hash_file(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    path: &Path,
+    buffer: &mut [u8],
+) -> Result<Digest, Error> {
+    let mut file = crate::ops::write::open_regular(directory, name).map_err(io_error("open", path))?;
     let mut digester = Digester::new();
     add_xattrs(&mut digester, file.as_fd(), path)?;
-    let mut buffer = vec![0; 128 << 10];
     loop {
-        let read = file.read(&mut buffer).map_err(io_error("read", path))?;
+        let read = file.read(buffer).map_err(io_error("read", path))?;
         if read == 0 {
             return Ok(digester.finish());
         }

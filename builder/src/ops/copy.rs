@@ -7,7 +7,8 @@
 
 use super::beneath::{self, Canonical};
 use super::owner::{self, Owner};
-use super::tree::{Entry, Selected, Tree, Visit};
+use super::pour::Pour;
+use super::tree::{Entry, Selected, Tree};
 use super::write::{self, Content, Destination, Links, Meta, Special, rooted};
 use super::{Error, io_error};
 use crate::graph::{CopyOp, CopySource};
@@ -58,18 +59,18 @@ pub(crate) fn select(op: &CopyOp, tree: &Tree, path: &str) -> Result<Vec<(Tree, 
         .collect()
 }
 
-/// Copies all sources of an operation. `input` gives the inputs by their number in the vertex.
+/// Copies all sources of an operation into a tree. `input` gives the inputs by their number in the vertex.
 pub(crate) fn copy_all<'a>(
     op: &CopyOp,
-    root: BorrowedFd<'_>,
+    destination: Destination<'_>,
     input: &dyn Fn(usize) -> Option<Input<'a>>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let chmod = op.chmod.as_deref().map(parse_chmod_value).transpose()?;
-    let chown = op.chown.as_deref().map(|text| owner::resolve(root, text)).transpose()?;
+    let chown = op.chown.as_deref().map(|text| owner::resolve(destination.root, text)).transpose()?;
     let mut copier = Copier {
         op,
-        destination: Destination { root },
+        destination,
         owner: chown.unwrap_or_default(),
         chown: chown.is_some(),
         chmod,
@@ -101,7 +102,7 @@ pub(crate) fn copy_all<'a>(
                 })?;
                 let mtime = modified.map_or_else(now, |seconds| Timespec { tv_sec: seconds, tv_nsec: 0 });
                 let meta = Meta { owner: copier.owner, mode: copier.mode(0o600, false), mtime };
-                copier.put_one(OsStr::new(name), &meta, &mut Content::File(&mut file))?;
+                copier.put_one(OsStr::new(name), &meta, &mut Content::File(&mut file, u64::MAX))?;
             }
         }
     }
@@ -186,7 +187,7 @@ impl Copier<'_> {
 
     fn put_one(&mut self, name: &OsStr, meta: &Meta, content: &mut Content<'_>) -> Result<(), Error> {
         let (directory, name, shown) = self.place(Path::new(name))?;
-        self.destination.put_file(directory.as_fd(), &name, &shown, meta, content)
+        write::put_file(directory.as_fd(), &name, &shown, meta, content)
     }
 
     fn copy(&mut self, tree: &Tree, selected: &Selected) -> Result<(), Error> {
@@ -209,7 +210,7 @@ impl Copier<'_> {
         let (parent, source_name) = beneath::split(&selected.source.path);
         let source = beneath::open_directory(tree.root(), parent).map_err(io_error("open", parent))?;
         let entry = Entry { directory: source.as_fd(), name: source_name, path: &selected.source.path, stat };
-        self.put_node(directory.as_fd(), &name, &shown, &entry, &mut Links::new())
+        self.put_node(directory.as_fd(), false, &name, &shown, &entry, &mut Links::new())
     }
 
     /// `--parents`: the directories on the way are made as they are in the source.
@@ -240,12 +241,7 @@ impl Copier<'_> {
                 let fd = beneath::open_beneath(tree.root(), source, rustix::fs::OFlags::RDONLY)
                     .map_err(io_error("open", source))?;
                 let stat = rustix::fs::fstat(&fd).map_err(|error| io_error("stat", source)(error.into()))?;
-                self.destination.finish_directory(
-                    &directory,
-                    Some(fd.as_fd()),
-                    &target,
-                    &self.meta(&stat),
-                )?;
+                write::finish_directory(&directory, Some(fd.as_fd()), &target, &self.meta(&stat))?;
             }
         }
         if is_directory {
@@ -255,7 +251,7 @@ impl Copier<'_> {
         let (parent, source_name) = beneath::split(&selected.source.path);
         let source = beneath::open_directory(tree.root(), parent).map_err(io_error("open", parent))?;
         let entry = Entry { directory: source.as_fd(), name: source_name, path: &selected.source.path, stat };
-        self.put_node(directory.as_fd(), name, &target.join(name), &entry, &mut Links::new())
+        self.put_node(directory.as_fd(), false, name, &target.join(name), &entry, &mut Links::new())
     }
 
     /// Copies what is in a directory into an open one.
@@ -266,46 +262,22 @@ impl Copier<'_> {
         directory: OwnedFd,
         target: &Path,
     ) -> Result<(), Error> {
-        let mut stack = vec![directory];
-        let mut links = Links::new();
-        tree.walk(source, &mut |entry, visit| {
-            if self.cancel.is_cancelled() {
-                return Err(Broken::Cancelled.into());
-            }
-            if entry.path.as_os_str().is_empty() {
-                return Ok(());
-            }
-            let shown = target.join(entry.path);
-            let is_directory = beneath::is_directory(entry.stat);
-            if is_directory && visit == Visit::Leave {
-                let Some(made) = stack.pop() else { return Ok(()) };
-                let source = write_source(entry).map_err(io_error("open", entry.path))?;
-                return self.destination.finish_directory(
-                    &made,
-                    Some(source.as_fd()),
-                    &shown,
-                    &self.meta(entry.stat),
-                );
-            }
-            let Some(parent) = stack.last() else { return Ok(()) };
-            if !is_directory {
-                return self.put_node(parent.as_fd(), entry.name, &shown, entry, &mut links);
-            }
-            let existing = write::stat_name(parent.as_fd(), entry.name).map_err(io_error("stat", &shown))?;
-            if existing.is_some_and(|stat| !beneath::is_directory(&stat)) {
-                return Err(Error::NotADirectory { path: rooted(&shown) });
-            }
-            let made =
-                write::make_directory(parent.as_fd(), entry.name).map_err(io_error("create", &shown))?;
-            stack.push(made);
-            Ok(())
-        })
+        let pour = Pour {
+            destination: &self.destination,
+            meta: &|stat| self.meta(stat),
+            special: &|directory, shown, entry, links| {
+                self.put_node(directory.as_fd(), directory.fresh, entry.name, shown, entry, links)
+            },
+            cancel: self.cancel,
+        };
+        pour.run(tree, source, directory, target)
     }
 
-    /// Copies anything but a directory.
+    /// Copies anything but a directory. `fresh`: the directory is the layer's own.
     fn put_node(
         &self,
         directory: BorrowedFd<'_>,
+        fresh: bool,
         name: &OsStr,
         shown: &Path,
         entry: &Entry<'_>,
@@ -316,11 +288,12 @@ impl Copier<'_> {
             FileType::RegularFile => {
                 let linked = entry.stat.st_nlink > 1;
                 if linked && let Some(first) = links.get(&write::identity(entry.stat)) {
-                    return self.destination.put_hard_link(first, directory, name, shown);
+                    return self.destination.put_hard_link(first, directory, fresh, name, shown);
                 }
                 let mut file =
                     write::open_regular(entry.directory, entry.name).map_err(io_error("open", entry.path))?;
-                self.destination.put_file(directory, name, shown, &meta, &mut Content::File(&mut file))?;
+                let size = u64::try_from(entry.stat.st_size).unwrap_or(0);
+                write::put_file(directory, name, shown, &meta, &mut Content::File(&mut file, size))?;
                 if linked {
                     links.insert(write::identity(entry.stat), shown.to_owned());
                 }
@@ -329,7 +302,7 @@ impl Copier<'_> {
             FileType::Symlink => {
                 let target = beneath::read_link_at(entry.directory, entry.name)
                     .map_err(io_error("read", entry.path))?;
-                self.destination.put_special(directory, name, shown, &meta, &Special::Link(target))
+                write::put_special(directory, name, shown, &meta, &Special::Link(target))
             }
             kind @ (FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo) => {
                 let device = entry.stat.st_rdev;
@@ -337,7 +310,7 @@ impl Copier<'_> {
                     // In an upper directory this device is not a file but the mark of a deleted one.
                     return Err(io_error("copy", entry.path)(std::io::ErrorKind::Unsupported.into()));
                 }
-                self.destination.put_special(directory, name, shown, &meta, &Special::Node { kind, device })
+                write::put_special(directory, name, shown, &meta, &Special::Node { kind, device })
             }
             _ => Ok(()),
         }
@@ -369,7 +342,7 @@ impl Copier<'_> {
 }
 
 /// Opens a source directory that a walk is leaving.
-fn write_source(entry: &Entry<'_>) -> std::io::Result<OwnedFd> {
+pub(super) fn write_source(entry: &Entry<'_>) -> std::io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags, openat};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(entry.directory, entry.name, flags, Mode::empty())?)

@@ -6,6 +6,7 @@ pub(crate) mod exec;
 pub(crate) mod glob;
 pub(crate) mod mounts;
 pub(crate) mod owner;
+pub(crate) mod pour;
 pub(crate) mod snapshot;
 pub(crate) mod stubs;
 pub(crate) mod tree;

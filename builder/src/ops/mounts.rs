@@ -132,7 +132,8 @@ impl<'a> StepMounts<'a> {
                     parents: false,
                     unpack: false,
                 };
-                copy::copy_all(&op, root.as_fd(), &|_| Some(copy::Input::Tree(&context.tree)), cancel)?;
+                let into = super::write::Destination::new(root.as_fd(), None);
+                copy::copy_all(&op, into, &|_| Some(copy::Input::Tree(&context.tree)), cancel)?;
                 drop(root);
                 let subpath = if directory { String::new() } else { name.unwrap_or_default() };
                 let mounts = active.mounts.clone();

@@ -2,12 +2,13 @@
 
 use super::Error;
 use super::tree::{Tree, Visit};
+use super::write::Destination;
 use crate::secrets::Search;
 use crate::solver::{Broken, Pending};
 use oci::{ChainId, DiffId};
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use storage::diff::Diff;
@@ -135,14 +136,18 @@ impl<'a> Workspace<'a> {
     pub(crate) fn write_layer(
         &'a self,
         rootfs: &Rootfs,
-        write: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+        write: impl FnOnce(Destination<'_>) -> Result<(), Error>,
     ) -> Result<Rootfs, Error> {
         let parent = self.snapshot(rootfs)?;
         let active = self.prepare(parent.as_deref())?;
         let root = open_detached(&active.mounts)?;
-        write(root.as_fd())?;
+        let own = match active.layer_directory()? {
+            Some(directory) => Some(sys::fs::open_dir(&directory).map_err(storage::Error::from)?),
+            None => None,
+        };
+        write(Destination::new(root.as_fd(), own.as_ref().map(AsFd::as_fd)))?;
         // The mount ends here: a committed snapshot must not be mounted writable.
-        drop(root);
+        drop((root, own));
         active.commit(rootfs)
     }
 

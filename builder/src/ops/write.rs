@@ -8,10 +8,11 @@ use rustix::fs::{chownat, fchmod, fchown, futimens, linkat, mkdirat, mknodat, op
 use rustix::fs::{unlinkat, utimensat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -64,12 +65,33 @@ pub(crate) fn read_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<(std::ffi::OsS
 pub(crate) type Links = HashMap<(u64, u64), PathBuf>;
 
 /// A destination tree.
-#[derive(Clone, Copy)]
 pub(crate) struct Destination<'a> {
     pub(crate) root: BorrowedFd<'a>,
+    /// The driver's own directory of the layer, where it has the layer's files alone.
+    own: Option<BorrowedFd<'a>>,
+    /// Directories that this layer made.
+    fresh: RefCell<BTreeSet<PathBuf>>,
 }
 
-impl Destination<'_> {
+impl<'a> Destination<'a> {
+    pub(crate) fn new(root: BorrowedFd<'a>, own: Option<BorrowedFd<'a>>) -> Self {
+        Self { root, own, fresh: RefCell::default() }
+    }
+
+    /// Notes that a directory was made by this layer.
+    pub(crate) fn note_fresh(&self, path: &Path) {
+        if self.own.is_some() {
+            self.fresh.borrow_mut().insert(path.to_owned());
+        }
+    }
+
+    /// The layer's own directory at a path, where this layer made it: what is written there is all that is there.
+    pub(crate) fn fresh(&self, path: &Path) -> Option<OwnedFd> {
+        let own = self.own.filter(|_| self.fresh.borrow().contains(path))?;
+        // Without it the long way round does as well.
+        beneath::open_beneath(own, path, OFlags::RDONLY | OFlags::DIRECTORY).ok()
+    }
+
     /// Makes a canonical path a directory, 0755 with this owner where it is missing, and opens it.
     pub(crate) fn make_directories(&self, path: &Path, owner: Owner) -> Result<OwnedFd, Error> {
         let mut here = PathBuf::new();
@@ -82,6 +104,7 @@ impl Destination<'_> {
                 Err(Errno::NOENT) => {
                     let made = make_directory(fd.as_fd(), name).map_err(io_error("create", &here))?;
                     fchown_at(made.as_fd(), owner).map_err(io_error("change owner of", &here))?;
+                    self.note_fresh(&here);
                     made
                 }
                 Err(Errno::NOTDIR | Errno::LOOP) => return Err(Error::NotADirectory { path: rooted(&here) }),
@@ -91,113 +114,122 @@ impl Destination<'_> {
         Ok(fd)
     }
 
-    /// Takes away what has the name; a directory is an error.
-    fn clear(&self, directory: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(), Error> {
-        match unlinkat(directory, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) => Err(Error::IsADirectory { path: rooted(shown) }),
-            Err(error) => Err(io_error("replace", shown)(error.into())),
-        }
-    }
-
-    /// Writes a regular file.
-    pub(crate) fn put_file(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &OsStr,
-        shown: &Path,
-        meta: &Meta,
-        content: &mut Content<'_>,
-    ) -> Result<(), Error> {
-        self.clear(directory, name, shown)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(directory, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| io_error("create", shown)(error.into()))?;
-        let mut file = File::from(fd);
-        match content {
-            Content::File(source) => copy_content(source, &mut file),
-            Content::Bytes(bytes) => io::Write::write_all(&mut file, bytes),
-        }
-        .map_err(io_error("write", shown))?;
-        self.finish(file.as_fd(), shown, meta)?;
-        if let Content::File(source) = content {
-            copy_xattrs(source.as_fd(), file.as_fd(), shown)?;
-        }
-        futimens(&file, &meta.times()).map_err(|error| io_error("set times of", shown)(error.into()))
-    }
-
-    fn finish(&self, fd: BorrowedFd<'_>, shown: &Path, meta: &Meta) -> Result<(), Error> {
-        fchown_at(fd, meta.owner).map_err(io_error("change owner of", shown))?;
-        // After the owner: changing that clears the set-id bits.
-        fchmod(fd, Mode::from_raw_mode(meta.mode))
-            .map_err(|error| io_error("change mode of", shown)(error.into()))
-    }
-
-    /// Gives a directory what its source has.
-    pub(crate) fn finish_directory(
-        &self,
-        directory: &OwnedFd,
-        source: Option<BorrowedFd<'_>>,
-        shown: &Path,
-        meta: &Meta,
-    ) -> Result<(), Error> {
-        let fd = beneath::open_beneath(directory.as_fd(), Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(io_error("open", shown))?;
-        self.finish(fd.as_fd(), shown, meta)?;
-        if let Some(source) = source {
-            copy_xattrs(source, fd.as_fd(), shown)?;
-        }
-        futimens(&fd, &meta.times()).map_err(|error| io_error("set times of", shown)(error.into()))
-    }
-
-    /// Makes a link, device or FIFO.
-    pub(crate) fn put_special(
-        &self,
-        directory: BorrowedFd<'_>,
-        name: &OsStr,
-        shown: &Path,
-        meta: &Meta,
-        special: &Special,
-    ) -> Result<(), Error> {
-        self.clear(directory, name, shown)?;
-        let made = match special {
-            Special::Link(target) => symlinkat(target.as_path(), directory, name),
-            Special::Node { kind, device } => {
-                mknodat(directory, name, *kind, Mode::RUSR | Mode::WUSR, *device)
-            }
-        };
-        made.map_err(|error| io_error("create", shown)(error.into()))?;
-        let (uid, gid) = (Uid::from_raw(meta.owner.uid), Gid::from_raw(meta.owner.gid));
-        chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| io_error("change owner of", shown)(error.into()))?;
-        if !matches!(special, Special::Link(_)) {
-            rustix::fs::chmodat(directory, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
-                .map_err(|error| io_error("change mode of", shown)(error.into()))?;
-        }
-        utimensat(directory, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| io_error("set times of", shown)(error.into()))
-    }
-
-    /// Gives a file that was written before a second name.
+    /// Gives a file that was written before a second name; in the layer's own directory where the new name is there.
     pub(crate) fn put_hard_link(
         &self,
         first: &Path,
         directory: BorrowedFd<'_>,
+        fresh: bool,
         name: &OsStr,
         shown: &Path,
     ) -> Result<(), Error> {
-        self.clear(directory, name, shown)?;
+        let root = self.own.filter(|_| fresh).unwrap_or(self.root);
         let (parent, first_name) = beneath::split(first);
-        let parent = beneath::open_directory(self.root, parent).map_err(io_error("open", parent))?;
-        linkat(&parent, first_name, directory, name, AtFlags::empty())
-            .map_err(|error| io_error("link", shown)(error.into()))
+        let parent = beneath::open_directory(root, parent).map_err(io_error("open", parent))?;
+        put(directory, name, shown, "link", || linkat(&parent, first_name, directory, name, AtFlags::empty()))
     }
+}
+
+/// Makes something of a name; what has the name is taken away, unless it is a directory.
+fn put<T>(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    shown: &Path,
+    action: &'static str,
+    make: impl Fn() -> rustix::io::Result<T>,
+) -> Result<T, Error> {
+    match make() {
+        Err(Errno::EXIST) => {}
+        made => return made.map_err(|error| io_error(action, shown)(error.into())),
+    }
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(Errno::ISDIR) => return Err(Error::IsADirectory { path: rooted(shown) }),
+        Err(error) => return Err(io_error("replace", shown)(error.into())),
+    }
+    make().map_err(|error| io_error(action, shown)(error.into()))
+}
+
+/// Writes a regular file.
+pub(crate) fn put_file(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    shown: &Path,
+    meta: &Meta,
+    content: &mut Content<'_>,
+) -> Result<(), Error> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(meta.mode & 0o777);
+    let mut file =
+        File::from(put(directory, name, shown, "create", || openat(directory, name, flags, mode))?);
+    match content {
+        Content::File(source, size) => copy_content(source, &mut file, *size),
+        Content::Bytes(bytes) => io::Write::write_all(&mut file, bytes),
+    }
+    .map_err(io_error("write", shown))?;
+    // Most files are born as they should be: what the umask, a set-group-id directory or a default ACL changed, and
+    // what cannot be said at birth, is put right.
+    let made = rustix::fs::fstat(&file).map_err(|error| io_error("stat", shown)(error.into()))?;
+    let moved = (made.st_uid, made.st_gid) != (meta.owner.uid, meta.owner.gid);
+    if moved {
+        fchown_at(file.as_fd(), meta.owner).map_err(io_error("change owner of", shown))?;
+    }
+    // After the owner: changing that clears the set-id bits.
+    if made.st_mode & 0o7777 != meta.mode {
+        fchmod(&file, Mode::from_raw_mode(meta.mode))
+            .map_err(|error| io_error("change mode of", shown)(error.into()))?;
+    }
+    if let Content::File(source, _) = content {
+        copy_xattrs(source.as_fd(), file.as_fd(), shown)?;
+    }
+    futimens(&file, &meta.times()).map_err(|error| io_error("set times of", shown)(error.into()))
+}
+
+/// Gives a directory what its source has.
+pub(crate) fn finish_directory(
+    directory: &OwnedFd,
+    source: Option<BorrowedFd<'_>>,
+    shown: &Path,
+    meta: &Meta,
+) -> Result<(), Error> {
+    let fd = beneath::open_beneath(directory.as_fd(), Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY)
+        .map_err(io_error("open", shown))?;
+    fchown_at(fd.as_fd(), meta.owner).map_err(io_error("change owner of", shown))?;
+    fchmod(&fd, Mode::from_raw_mode(meta.mode))
+        .map_err(|error| io_error("change mode of", shown)(error.into()))?;
+    if let Some(source) = source {
+        copy_xattrs(source, fd.as_fd(), shown)?;
+    }
+    futimens(&fd, &meta.times()).map_err(|error| io_error("set times of", shown)(error.into()))
+}
+
+/// Makes a link, device or FIFO.
+pub(crate) fn put_special(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    shown: &Path,
+    meta: &Meta,
+    special: &Special,
+) -> Result<(), Error> {
+    put(directory, name, shown, "create", || match special {
+        Special::Link(target) => symlinkat(target.as_path(), directory, name),
+        Special::Node { kind, device } => mknodat(directory, name, *kind, Mode::RUSR | Mode::WUSR, *device),
+    })?;
+    let (uid, gid) = (Uid::from_raw(meta.owner.uid), Gid::from_raw(meta.owner.gid));
+    chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| io_error("change owner of", shown)(error.into()))?;
+    if !matches!(special, Special::Link(_)) {
+        rustix::fs::chmodat(directory, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
+            .map_err(|error| io_error("change mode of", shown)(error.into()))?;
+    }
+    utimensat(directory, name, &meta.times(), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| io_error("set times of", shown)(error.into()))
 }
 
 /// What a file holds.
 pub(crate) enum Content<'a> {
-    /// All of another file, with its extended attributes.
-    File(&'a mut File),
+    /// All of another file, with its extended attributes; it had so many bytes when it was looked at.
+    File(&'a mut File, u64),
     /// These bytes.
     Bytes(&'a [u8]),
 }
@@ -245,9 +277,25 @@ fn copy_xattrs(source: BorrowedFd<'_>, target: BorrowedFd<'_>, shown: &Path) -> 
     Ok(())
 }
 
+/// Files up to this many bytes are copied through memory, which is less work than asking the kernel to do it.
+const SMALL: u64 = 128 << 10;
+
 /// Copies a file's bytes: shared extents where the file system has them, else within the kernel, else through memory.
-fn copy_content(source: &mut File, target: &mut File) -> io::Result<()> {
-    if rustix::fs::ioctl_ficlone(&*target, &*source).is_ok() {
+fn copy_content(source: &mut File, target: &mut File, size: u64) -> io::Result<()> {
+    if size < SMALL {
+        // One byte more than it had, to see whether it has grown.
+        let mut buffer = vec![0; usize::try_from(size).unwrap_or(0) + 1];
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match source.read(&mut buffer[filled..]) {
+                Ok(0) => return target.write_all(&buffer[..filled]),
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        target.write_all(&buffer)?;
+    } else if rustix::fs::ioctl_ficlone(&*target, &*source).is_ok() {
         return Ok(());
     }
     // std uses copy_file_range and sendfile where they work.

@@ -21,4 +21,5 @@ pub mod seccomp_load;
 pub mod signal;
 pub mod trampoline;
 pub mod user;
+pub mod writeback;
 pub mod xattr;

@@ -35,8 +35,8 @@ pub struct Diff {
     pub entries: u64,
 }
 
-/// Reads what the snapshot `name`, active or committed, changes and returns the digest of its stream. Nothing is
-/// written; reading and hashing overlap.
+/// Reads what the snapshot `name`, active or committed, changes and returns the digest of its stream. Reading and
+/// hashing overlap, and so does the disk: the files are sent on their way to it, because a sync follows.
 pub fn diff_id_of(store: &Store, name: &str) -> Result<Diff> {
     diff_id_watched(store, name, &mut |_| {})
 }
@@ -54,7 +54,8 @@ pub fn diff_id_watched(store: &Store, name: &str, watch: &mut (dyn FnMut(&[u8]) 
             }
             DiffId(digester.finish())
         });
-        let written = write_diff(store, name, sink);
+        let options = WriteOptions { layer: true, begin_sync: true, ..WriteOptions::default() };
+        let written = write_diff_as(store, name, sink, &options);
         let diff_id = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (written, diff_id)
     });
@@ -94,13 +95,16 @@ pub fn path_at(store: &Store, name: &str, offset: u64) -> Result<Option<Vec<u8>>
 
 /// Writes the plain stream of what the snapshot `name` changes.
 pub fn write_diff(store: &Store, name: &str, sink: impl Write) -> Result<Written> {
+    write_diff_as(store, name, sink, &WriteOptions { layer: true, ..WriteOptions::default() })
+}
+
+fn write_diff_as(store: &Store, name: &str, sink: impl Write, options: &WriteOptions<'_>) -> Result<Written> {
     let snapshots = store.snapshots();
     let directory = sys::fs::open_dir(&snapshots.layer_directory(name)?)?;
-    let options = WriteOptions { layer: true, ..WriteOptions::default() };
     let fail = |source| LayerError::Diff { snapshot: name.to_owned(), source };
     let (_, written) = match snapshots.capabilities().whiteouts {
         WhiteoutFormat::OverlayTrusted | WhiteoutFormat::OverlayUser => {
-            tar::write_tree(directory.as_fd(), &options, sink).map_err(fail)?
+            tar::write_tree(directory.as_fd(), options, sink).map_err(fail)?
         }
         WhiteoutFormat::Applied => {
             let info = snapshots.stat(name)?;
@@ -109,7 +113,7 @@ pub fn write_diff(store: &Store, name: &str, sink: impl Write) -> Result<Written
                 Some(parent) => Some(sys::fs::open_dir(&snapshots.layer_directory(parent)?)?),
                 None => None,
             };
-            changes(lower.as_ref().map(AsFd::as_fd), directory.as_fd(), &options, sink).map_err(fail)?
+            changes(lower.as_ref().map(AsFd::as_fd), directory.as_fd(), options, sink).map_err(fail)?
         }
     };
     Ok(written)

@@ -20,6 +20,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use sys::writeback::Writeback;
+
 use super::error::{Error, Fault, entry as refuse, io_at, show};
 use super::read::{Entry, EntryKind, Limits, Reader, Timestamp};
 use super::whiteout;
@@ -380,6 +382,7 @@ impl<'a, 'o> Extractor<'a, 'o> {
         let mut crc = self.options.checksum.is_some().then(crc32fast::Hasher::new);
         let whole = [(0, entry.size)];
         let mut end = 0;
+        let mut writeback = Writeback::new();
         for (offset, length) in entry.sparse.as_deref().unwrap_or(&whole) {
             if *offset > end {
                 rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(*offset)).map_err(io_at("write", shown))?;
@@ -402,8 +405,13 @@ impl<'a, 'o> Extractor<'a, 'o> {
                 }
                 source.consume(written);
                 left -= written as u64;
+                // Of a file with holes the offsets are others, so it is left to the sync.
+                if entry.sparse.is_none() {
+                    writeback.advance(fd, written as u64);
+                }
             }
         }
+        writeback.finish(fd);
         if entry.sparse.is_some() {
             rustix::fs::ftruncate(fd, entry.size).map_err(io_at("write", shown))?;
             if let Some(crc) = &mut crc {

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use ::tar::{Header, UstarHeader};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+use sys::writeback::Writeback;
 
 use super::error::{Error, Fault, entry as refuse, io_at};
 use super::header::{BLOCK, write_octal};
@@ -57,6 +58,8 @@ pub struct WriteOptions<'a> {
     pub skip: Option<SkipPath<'a>>,
     /// All entries get this owner and group.
     pub owner: Option<(u32, u32)>,
+    /// Files are sent on their way to the disk while they are read, for a caller that syncs them afterwards.
+    pub begin_sync: bool,
 }
 
 impl std::fmt::Debug for WriteOptions<'_> {
@@ -68,6 +71,7 @@ impl std::fmt::Debug for WriteOptions<'_> {
             .field("prefix", &self.prefix)
             .field("skip", &self.skip.is_some())
             .field("owner", &self.owner)
+            .field("begin_sync", &self.begin_sync)
             .finish()
     }
 }
@@ -365,6 +369,7 @@ impl<'a, W: Write> TreeWriter<'a, W> {
 
     fn copy(&mut self, fd: &OwnedFd, path: &[u8], size: u64) -> Result<(), Error> {
         let mut left = size;
+        let mut writeback = self.options.begin_sync.then(Writeback::new);
         while left > 0 {
             let most = COPY_SIZE.min(usize::try_from(left).unwrap_or(COPY_SIZE));
             let length = match rustix::io::read(fd, &mut self.buffer[..most]) {
@@ -374,6 +379,12 @@ impl<'a, W: Write> TreeWriter<'a, W> {
             };
             self.tar.data(&self.buffer[..length])?;
             left -= length as u64;
+            if let Some(writeback) = &mut writeback {
+                writeback.advance(fd, length as u64);
+            }
+        }
+        if let Some(writeback) = writeback {
+            writeback.finish(fd);
         }
         Ok(())
     }
