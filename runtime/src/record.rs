@@ -5,7 +5,8 @@
 //! RUN_DIR/exit.json     written by the monitor, by rename, after it ended
 //! RUN_DIR/attach.sock   the monitor's socket for clients
 //! ```
-//! That a process runs is never stored: it is read from the process table and compared with the start time.
+//! That a process runs is never stored: it is read from the process table and compared with the start time. It has ended
+//! when there is an exit record, or neither it nor its monitor is left.
 
 use std::io;
 use std::path::Path;
@@ -69,7 +70,7 @@ pub struct ProcessRecord {
 pub enum Status {
     /// Never started since the run directory was made.
     Created,
-    /// Its process runs.
+    /// Its process runs, or has ended this moment and its monitor is about to tell how.
     Running,
     /// Its process is frozen.
     Paused,
@@ -96,12 +97,11 @@ pub fn state(run_dir: &Path) -> Result<State> {
         (_, Some(_)) => Status::Stopped,
         (None, None) => Status::Created,
         (Some(process), None) if !is_alive(process) => {
-            // It may have ended between the two reads, with its record written since.
-            return Ok(State {
-                status: Status::Stopped,
-                exit: read_exit(run_dir)?,
-                process: Some(process.clone()),
-            });
+            // While its monitor lives, how it ended is about to be told: until then it has not.
+            let monitored = is_process(process.monitor_pid, process.monitor_start_time);
+            let exit = read_exit(run_dir)?;
+            let status = if monitored && exit.is_none() { Status::Running } else { Status::Stopped };
+            return Ok(State { status, exit, process: Some(process.clone()) });
         }
         (Some(process), None) if is_frozen(process) => Status::Paused,
         (Some(_), None) => Status::Running,
@@ -110,8 +110,11 @@ pub fn state(run_dir: &Path) -> Result<State> {
 }
 
 fn is_alive(process: &ProcessRecord) -> bool {
-    sys::pidfd::status(process.init_pid)
-        .is_ok_and(|status| status.start_time == process.start_time && !status.ended)
+    is_process(process.init_pid, process.start_time)
+}
+
+fn is_process(number: u32, start_time: u64) -> bool {
+    sys::pidfd::status(number).is_ok_and(|status| status.start_time == start_time && !status.ended)
 }
 
 fn is_frozen(process: &ProcessRecord) -> bool {

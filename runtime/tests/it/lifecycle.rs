@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("lifecycle::waiters", waiters),
     ("lifecycle::cleanup_command", cleanup_command),
     ("lifecycle::dead_monitor", dead_monitor),
+    ("lifecycle::slow_monitor", slow_monitor),
     ("lifecycle::dead_caller", dead_caller),
     ("lifecycle::tied", tied),
     ("lifecycle::many_at_once", many_at_once),
@@ -112,6 +113,23 @@ fn dead_monitor(lab: &Lab) {
     });
     assert!(matches!(runtime::wait(&run_dir, None), Err(Error::MonitorLost { .. })));
     assert!(launched.wait().is_err());
+}
+
+/// Between the end of the process and the record of it the container has not ended yet: nobody is to read an exit code
+/// that nobody has told.
+fn slow_monitor(lab: &Lab) {
+    let (launched, run_dir) = sleeper(lab);
+    let monitor = sys::pidfd::open(launched.monitor_pid).unwrap();
+    sys::pidfd::send_signal(&monitor, 19).unwrap();
+    let init = launched.init_pid;
+    runtime::kill(&run_dir, 9).unwrap();
+    eventually("init ends", || sys::pidfd::status(init).map_or(true, |status| status.ended));
+    let state = runtime::state(&run_dir).unwrap();
+    assert_eq!((state.status, state.exit), (Status::Running, None));
+    sys::pidfd::send_signal(&monitor, 18).unwrap();
+    assert_eq!(runtime::wait(&run_dir, None).unwrap().unwrap().code, 137);
+    assert_eq!(runtime::state(&run_dir).unwrap().status, Status::Stopped);
+    finish(launched, None);
 }
 
 const CALLER: &str = "DAVIT_TEST_CALLER";
