@@ -192,3 +192,114 @@ fn a_cache_that_fails_is_no_reason_to_fail() {
     build(&first, dir.path(), &["--cache-to=type=local,dest=/proc/none,ignore-error=true"]).ok();
     build(&first, dir.path(), &["--cache-to=type=gha"]).fails(125, "type=gha");
 }
+
+/// Bytes of all blobs of a registry.
+fn stored(registry: &Registry) -> u64 {
+    let data = registry.dir.path().join("data");
+    let sizes = crate::support::tool(
+        "find",
+        [data.to_str().unwrap(), "-path", "*/blobs/*", "-name", "data", "-printf", "%s\\n"],
+    );
+    sizes.ok().lines().map(|line| line.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn cache_mounts_travel_and_move_only_what_changed() {
+    let registry = Registry::start(Access::Plain);
+    let text = |script: &str| {
+        format!("FROM busybox\nRUN --mount=type=cache,id=pkg,target=/c,mode=1770,gid=50 {script}\n")
+    };
+    let fill = text(
+        "mkdir -p /c/d/e && i=0; while [ $i -lt 128 ]; do head -c 524288 /dev/urandom > /c/d/$i; i=$((i+1)); done; \
+         echo hi > /c/d/e/small && chown 7:8 /c/d/e/small && chmod 640 /c/d/e/small && ln -s ../0 /c/d/link && \
+         touch -d '2001-02-03 04:05:06' /c/d/e/small && mkdir /c/empty && chmod 700 /c/empty && mkfifo /c/fifo",
+    );
+    let sums = "(cd /c && find . -type f | sort | xargs sha256sum | sha256sum && stat -c '%n %a %u %g' . && stat -c '%n %a %u %g %Y' d/e/small empty && readlink d/link)";
+    let dir = context(&fill, &[]);
+    let place = format!("ref={}/c,mode=max,mounts=pkg", registry.host);
+    let to = format!("--cache-to=type=registry,{place}");
+    let from = format!("--cache-from={}/c", registry.host);
+    let first = runner();
+    build(&first, dir.path(), &[&to]).ok();
+    let full = stored(&registry);
+    assert!(full > 64 << 20, "{full}");
+
+    // Nothing changed: nothing moves, and nothing is read.
+    let start = Instant::now();
+    build(&first, dir.path(), &[&to]).ok();
+    println!("no-op export of 64 MiB: {:?}", start.elapsed());
+    assert_eq!(stored(&registry), full);
+
+    // A fresh runner has the files when a step wants them.
+    std::fs::write(dir.path().join("Containerfile"), text(&format!("{sums} > /sums"))).unwrap();
+    build(&first, dir.path(), &[]).ok();
+    let second = runner();
+    build(&second, dir.path(), &[&from]).ok();
+    assert_eq!(second.sh("app", "cat /sums"), first.sh("app", "cat /sums"));
+    assert!(second.sh("app", "cat /sums").contains("d/e/small 640 7 8 981173106"));
+
+    // One percent changes there.
+    std::fs::write(
+        dir.path().join("Containerfile"),
+        text("head -c 524288 /dev/urandom > /c/d/7; echo more >> /c/d/9; rm /c/d/11; echo new > /c/new"),
+    )
+    .unwrap();
+    build(&second, dir.path(), &[&to]).ok();
+    let moved = stored(&registry) - full;
+    println!("moved {moved} of {full} bytes");
+    assert!(moved > 0 && moved * 20 <= full, "{moved} of {full} bytes moved");
+    std::fs::write(dir.path().join("Containerfile"), text(&format!("{sums} > /sums # again"))).unwrap();
+    build(&second, dir.path(), &[]).ok();
+    let third = runner();
+    build(&third, dir.path(), &[&from]).ok();
+    assert_eq!(third.sh("app", "cat /sums"), second.sh("app", "cat /sums"));
+}
+
+#[test]
+fn a_mount_that_came_damaged_begins_empty() {
+    let layout = scratch();
+    let text = "FROM busybox\nRUN --mount=type=cache,target=/c ls /c | wc -l > /count; head -c 300000 /dev/urandom > /c/f\n";
+    let dir = context(text, &[]);
+    let to = format!("--cache-to=type=local,dest={},mounts=*", layout.path().display());
+    let from = format!("--cache-from=type=local,src={}", layout.path().display());
+    build(&runner(), dir.path(), &[&to]).ok();
+    let check = |expected: &str| {
+        let fresh = runner();
+        std::fs::write(dir.path().join("Containerfile"), format!("{text}# {expected}\nENV X={expected}\n"))
+            .unwrap();
+        let done = build(&fresh, dir.path(), &["--progress=plain", "--no-cache", &from]);
+        done.ok();
+        assert_eq!(fresh.sh("app", "cat /count"), expected, "{done:?}");
+        done
+    };
+    check("1");
+    // The pack: the largest zstd blob.
+    let pack = blobs(layout.path()).into_iter().max_by_key(|(_, size)| *size).unwrap().0;
+    let path = layout.path().join("blobs/sha256").join(pack);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let done = check("0");
+    assert!(done.stderr.contains("it begins empty"), "{done:?}");
+}
+
+#[test]
+fn cache_mounts_are_locked_across_processes_and_pruned_when_idle() {
+    let davit = runner();
+    let text = "FROM busybox\nRUN --mount=type=cache,id=a,target=/a,sharing=locked --mount=type=cache,id=b,target=/b,sharing=locked \
+                --mount=type=cache,id=a,target=/again [ ! -e /a/busy ] && touch /a/busy && [ -e /again/busy ] && sleep 1 && rm /a/busy && echo x >> /b/count\n";
+    let other = "FROM busybox\nRUN --mount=type=cache,id=b,target=/b,sharing=locked --mount=type=cache,id=a,target=/a,sharing=locked \
+                 [ ! -e /a/busy ] && touch /a/busy && sleep 1 && rm /a/busy && echo x >> /b/count\n";
+    let dirs = [context(text, &[]), context(other, &[])];
+    std::thread::scope(|scope| {
+        for dir in &dirs {
+            scope.spawn(|| build(&davit, dir.path(), &["--no-cache"]).ok());
+        }
+    });
+    let count = context("FROM busybox\nRUN --mount=type=cache,id=b,target=/b cat /b/count > /count\n", &[]);
+    build(&davit, count.path(), &[]).ok();
+    assert_eq!(davit.sh("app", "cat /count"), "x\nx");
+    davit.run(["builder", "prune", "-f"]).ok();
+    assert_eq!(std::fs::read_dir(davit.root().join("build/mounts")).unwrap().count(), 0);
+}

@@ -149,19 +149,32 @@ impl Engine {
     pub fn system_prune(&self, request: &SystemPruneRequest) -> Result<SystemPruneReport> {
         let containers =
             self.containers().prune(&ContainerPruneRequest { filters: request.filters.clone() })?;
-        let mut mounts = 0;
-        if request.build {
-            let store = self.store()?;
-            let failed = || crate::error::storage("remove the build cache");
-            for record in store.cache().list().map_err(failed())? {
-                store.cache().remove(&record.key).map_err(failed())?;
-            }
-            mounts = store.cache_mounts().prune().map_err(failed())?.1;
-        }
+        let mounts = if request.build { self.forget_builds()? } else { 0 };
         let images =
             self.images().prune(&ImagePruneRequest { all: request.all, filters: request.filters.clone() })?;
         let reclaimed = containers.reclaimed + images.reclaimed + mounts;
         Ok(SystemPruneReport { containers, images, reclaimed })
+    }
+
+    /// Removes the cache of builds: results that no image has, and cache mounts that no step uses now. Returns the
+    /// number of bytes that became free.
+    pub fn prune_builds(&self) -> Result<u64> {
+        let mounts = self.forget_builds()?;
+        let store = self.store()?;
+        let freed = store
+            .sweep(storage::SweepOptions::default())
+            .map_err(crate::error::storage("remove the build cache"))?;
+        Ok(mounts + freed.bytes)
+    }
+
+    /// Removes cache mounts, and the records of results, whose content the next sweep removes.
+    fn forget_builds(&self) -> Result<u64> {
+        let store = self.store()?;
+        let failed = || crate::error::storage("remove the build cache");
+        for record in store.cache().list().map_err(failed())? {
+            store.cache().remove(&record.key).map_err(failed())?;
+        }
+        Ok(store.cache_mounts().prune().map_err(failed())?.1)
     }
 
     /// Verifies the store; returns what is wrong, empty when all is well.

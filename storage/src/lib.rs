@@ -29,6 +29,7 @@
 pub mod cache;
 pub mod cache_mounts;
 pub mod check;
+pub mod chunker;
 pub mod compress;
 pub mod content;
 pub mod diff;

@@ -192,3 +192,14 @@ pub(crate) struct ImageExplainArgs {
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
 }
+
+/// `davit builder prune`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BuilderPruneArgs {
+    /// Accepted for Docker: there is no part of the cache that stays otherwise
+    #[arg(long, short = 'a', hide = true)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long, short = 'f')]
+    pub(crate) force: bool,
+}

@@ -12,7 +12,7 @@ mod run;
 mod system;
 pub(crate) mod unbuilt;
 
-pub(crate) use build::{BuildArgs, ImageExplainArgs, OnFail, ProgressMode};
+pub(crate) use build::{BuildArgs, BuilderPruneArgs, ImageExplainArgs, OnFail, ProgressMode};
 pub(crate) use containers::*;
 pub(crate) use deferred::Deferred;
 pub(crate) use images::*;
@@ -101,6 +101,9 @@ pub(crate) enum DavitCommand {
     /// Build an image from a Containerfile
     #[command(visible_alias = "bud")]
     Build(Deferred<BuildArgs>),
+    /// Manage the cache of builds
+    #[command(subcommand, arg_required_else_help = true)]
+    Builder(Deferred<BuilderCommand>),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completion(Deferred<CompletionArgs>),
@@ -256,6 +259,16 @@ pub(crate) enum ImageCommand {
     Tag(Deferred<TagArgs>),
     /// Take names from an image
     Untag(Deferred<UntagArgs>),
+}
+
+/// `davit builder …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuilderCommand {
+    /// Build an image from a Containerfile
+    #[command(hide = true)]
+    Build(Deferred<BuildArgs>),
+    /// Remove the cache of builds: results that no image has, and idle cache mounts
+    Prune(Deferred<BuilderPruneArgs>),
 }
 
 /// `davit system …`

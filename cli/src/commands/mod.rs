@@ -15,7 +15,7 @@ mod system;
 use engine::entry::{self, Needs};
 use engine::{Engine, EngineOptions};
 
-use crate::args::{ContainerCommand, DavitCommand, Deferred, ImageCommand, SystemCommand};
+use crate::args::{BuilderCommand, ContainerCommand, DavitCommand, Deferred, ImageCommand, SystemCommand};
 use crate::error::{Failure, Outcome};
 use crate::output;
 
@@ -41,6 +41,12 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
     match command {
         DavitCommand::Attach(Deferred(args)) => exec::attach(&store(options)?, args),
         DavitCommand::Build(Deferred(args)) => build::build(&launch(options)?, args),
+        DavitCommand::Builder(Deferred(BuilderCommand::Build(args))) => {
+            dispatch(DavitCommand::Build(args), options)
+        }
+        DavitCommand::Builder(Deferred(BuilderCommand::Prune(Deferred(args)))) => {
+            prune::builder(&store(options)?, &args)
+        }
         DavitCommand::Completion(Deferred(args)) => system::completion(args),
         DavitCommand::Container(Deferred(command)) => container(command, options),
         DavitCommand::Create(Deferred(args)) => create::create(&store(options)?, args),

@@ -7,7 +7,7 @@ use engine::containers::ContainerPruneRequest;
 use engine::images::ImagePruneRequest;
 use engine::system::SystemPruneRequest;
 
-use crate::args::{ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs};
+use crate::args::{BuilderPruneArgs, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs};
 use crate::error::{Attempt, Failure, Outcome};
 use crate::output::{self, human};
 
@@ -38,6 +38,15 @@ pub(crate) fn images(engine: &Engine, args: ImagePruneArgs) -> Outcome {
     if confirmed(args.force, what)? {
         let report = engine.images().prune(&ImagePruneRequest { all: args.all, filters: args.filter })?;
         report.removed.iter().for_each(|id| output::line(id));
+    }
+    Ok(0)
+}
+
+/// `davit builder prune`
+pub(crate) fn builder(engine: &Engine, args: &BuilderPruneArgs) -> Outcome {
+    if confirmed(args.force, "the cache of builds, with the contents of cache mounts")? {
+        let freed = engine.prune_builds()?;
+        output::line(&format!("Total reclaimed space: {}", human::short_size(freed)));
     }
     Ok(0)
 }

@@ -1,18 +1,20 @@
 //! A build's results to a cache elsewhere: only what is not there is sent.
 
-use super::format::{ARTIFACT, CONFIG, Config, LayerEntry};
-use super::import::{Imports, full};
+use super::format::{ARTIFACT, CONFIG, Config, LayerEntry, MountEntry};
+use super::import::{Imports, Loaded, full};
+use super::mounts;
 use super::place::{CacheMode, CacheTo, Place};
 use crate::build::{BuildEvent, BuildProgress};
 use crate::images::{RegistryOptions, TransferEvent};
 use crate::{Engine, Error, Result};
 use builder::build::{Built, CacheEntry};
-use oci::{ChainId, Compression, Descriptor, Digest, Manifest, ManifestOrIndex, Raw, media_type};
+use oci::{ChainId, Compression, Descriptor, Digest, Manifest, ManifestOrIndex, Platform, Raw, media_type};
 use registry::{CopyOptions, Selection, Source, Which, copy};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
+use std::time::{Duration, Instant};
 use storage::diff::layer_blob;
-use storage::{Layer, Lease, Store};
+use storage::{Layer, Lease, MountUse, Store};
 
 /// Sends the results of a build to all places that were asked for; returns warnings.
 pub(in crate::build) fn export(
@@ -48,6 +50,10 @@ fn export_one(
     progress: BuildProgress<'_>,
 ) -> Result<()> {
     let store = engine.store()?;
+    let known = match to.mounts.is_empty() {
+        true => None,
+        false => known(engine, &to.place, options),
+    };
     let mut collection = Collection {
         store,
         lease,
@@ -56,12 +62,19 @@ fn export_one(
         config: Config::default(),
         known: HashMap::new(),
         elsewhere: BTreeMap::new(),
+        blobs: Vec::new(),
+        small: Vec::new(),
     };
     let entries: Vec<&CacheEntry> =
         built.cache.iter().filter(|entry| to.mode == CacheMode::Max || entry.in_image).collect();
     collection.compress(&entries)?;
     for entry in entries {
         collection.add(entry)?;
+    }
+    for id in mount_ids(built, to) {
+        if let Some(text) = collection.add_mount(&id, known.as_ref())? {
+            progress(BuildEvent::Warning { text });
+        }
     }
     let package = collection.finish()?;
     let place = to.place.describe();
@@ -95,6 +108,21 @@ fn current(engine: &Engine, place: &Place, options: &RegistryOptions) -> Result<
     }
 }
 
+/// What is at the place, where that is a cache: what it has need not be sent.
+fn known(engine: &Engine, place: &Place, options: &RegistryOptions) -> Option<Loaded> {
+    let source = place.source(engine, options).ok()??;
+    Loaded::read(source, &Platform::host()).ok()
+}
+
+/// Names of the mounts that travel.
+fn mount_ids(built: &Built, to: &CacheTo) -> BTreeSet<String> {
+    let mut ids: BTreeSet<String> = to.mounts.iter().filter(|id| *id != "*").cloned().collect();
+    if to.mounts.iter().any(|id| id == "*") {
+        ids.extend(built.cache_mounts.iter().cloned());
+    }
+    ids
+}
+
 /// Results on their way into a config.
 struct Collection<'a> {
     store: &'a Store,
@@ -106,6 +134,9 @@ struct Collection<'a> {
     known: HashMap<ChainId, usize>,
     /// Blobs that are not here, by the cache that has them.
     elsewhere: BTreeMap<Digest, &'a dyn Source>,
+    /// Blobs of cache mounts.
+    blobs: Vec<Descriptor>,
+    small: Vec<Vec<u8>>,
 }
 
 impl<'a> Collection<'a> {
@@ -206,12 +237,65 @@ impl<'a> Collection<'a> {
         position
     }
 
+    /// Adds a cache mount. One that is not here, or in use, stays as it is at the destination; what the
+    /// user should know of that is returned.
+    fn add_mount(&mut self, id: &str, known: Option<&'a Loaded>) -> Result<Option<String>> {
+        let failed = || crate::error::storage(format!("take the cache mount {id}"));
+        let old = known.and_then(|known| known.table.mounts.iter().find(|entry| entry.id == id));
+        let previous = match (known, old) {
+            (Some(known), Some(old)) => known.index(&old.index).ok(),
+            _ => None,
+        };
+        if let (Some(known), Some(index)) = (known, &previous) {
+            for blob in index.blobs() {
+                self.elsewhere.insert(blob.digest.clone(), &*known.source);
+            }
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut mount = None;
+        while mount.is_none() && Instant::now() < deadline {
+            mount = self.store.cache_mounts().try_take(id, 0, MountUse::Alone).map_err(failed())?;
+            if mount.is_none() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let present = match &mount {
+            Some(mount) => mount.exists().map_err(failed())?,
+            None => false,
+        };
+        let (index, warning) = match (mount, previous) {
+            (Some(mount), previous) if present => {
+                (mounts::save(self.store, self.lease, &mount, previous.as_ref())?, None)
+            }
+            (Some(_), Some(previous)) => (previous, None),
+            (None, Some(previous)) => {
+                (previous, Some(format!("cache mount {id} is in use: the cache keeps what it has of it")))
+            }
+            (None, None) => return Ok(Some(format!("cache mount {id} is in use: it was not exported"))),
+            (Some(_), None) => {
+                return Ok(Some(format!("cache mount {id} is neither here nor in the cache")));
+            }
+        };
+        let bytes = index.encode()?;
+        let descriptor = Descriptor::of(mounts::INDEX, &bytes);
+        self.blobs.extend(index.blobs().cloned());
+        self.blobs.push(descriptor.clone());
+        self.small.push(bytes);
+        self.config.mounts.push(MountEntry { id: id.to_owned(), index: descriptor });
+        Ok(warning)
+    }
+
     fn finish(self) -> Result<Package<'a>> {
         let mut layers: Vec<Descriptor> = Vec::new();
         let mut seen = BTreeSet::new();
         for blob in self.config.layers.iter().filter_map(|layer| layer.blob.as_ref()) {
             if seen.insert(blob.digest.clone()) {
                 layers.push(Descriptor::new(blob.media_type.clone(), blob.digest.clone(), blob.size));
+            }
+        }
+        for blob in self.blobs {
+            if seen.insert(blob.digest.clone()) {
+                layers.push(blob);
             }
         }
         if layers.is_empty() {
@@ -225,16 +309,21 @@ impl<'a> Collection<'a> {
         manifest.artifact_type = Some(ARTIFACT.to_owned());
         let manifest = Raw::from_value(ManifestOrIndex::Manifest(manifest))
             .map_err(crate::error::document("write the manifest of a cache"))?;
-        Ok(Package { store: self.store, config, manifest, elsewhere: self.elsewhere })
+        let mut small = self.small;
+        small.extend([config, EMPTY.to_vec()]);
+        Ok(Package { store: self.store, small, manifest, elsewhere: self.elsewhere })
     }
 }
 
 const EMPTY: &[u8] = b"{}";
+/// How long an export waits for users of a cache mount.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A cache as the source of a copy.
 struct Package<'a> {
     store: &'a Store,
-    config: Vec<u8>,
+    /// Blobs that are in no store.
+    small: Vec<Vec<u8>>,
     manifest: Raw<ManifestOrIndex>,
     elsewhere: BTreeMap<Digest, &'a dyn Source>,
 }
@@ -250,8 +339,7 @@ impl Source for Package<'_> {
 
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> registry::Result<Box<dyn Read + Send + '_>> {
         use std::io::{Seek, SeekFrom};
-        let small = [self.config.as_slice(), EMPTY];
-        if let Some(bytes) = small.into_iter().find(|bytes| Digest::of(bytes) == descriptor.digest) {
+        if let Some(bytes) = self.small.iter().find(|bytes| Digest::of(bytes) == descriptor.digest) {
             let mut reader = std::io::Cursor::new(bytes);
             reader.set_position(offset);
             return Ok(Box::new(reader));

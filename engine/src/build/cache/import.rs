@@ -1,6 +1,7 @@
 //! Results from caches elsewhere: the config when something is not known here, layers when a result hits.
 
 use super::format::{CONFIG, CONFIG_LIMIT, Table};
+use super::mounts;
 use super::place::CacheFrom;
 use crate::build::{BuildEvent, BuildProgress};
 use crate::images::{RegistryOptions, TransferEvent};
@@ -78,21 +79,7 @@ impl<'a> Imports<'a> {
 
     fn load(&self, from: &CacheFrom) -> Result<Option<Loaded>> {
         let Some(source) = from.0.source(self.engine, self.options)? else { return Ok(None) };
-        let failed = || crate::error::registry(format!("read the cache {}", from.0.describe()));
-        let top = source.manifest(Which::Root).map_err(failed())?;
-        let raw = registry::copy::select(&*source, &top, &self.platform).map_err(failed())?;
-        let ManifestOrIndex::Manifest(manifest) = raw.value() else {
-            return Err(Error::unsupported(from.0.describe(), "it is an index within an index"));
-        };
-        let table = if manifest.config.media_type == CONFIG {
-            Table::parse(&read_blob(&*source, &manifest.config, CONFIG_LIMIT).map_err(failed())?)?
-        } else {
-            let bytes = read_blob(&*source, &manifest.config, MAX_CONFIG_BYTES).map_err(failed())?;
-            let config: Raw<ImageConfig> = Raw::parse(bytes, Some(&manifest.config.media_type))
-                .map_err(crate::error::document(format!("read the config of {}", from.0.describe())))?;
-            Table::inline(config.value(), manifest)?
-        };
-        Ok(Some(Loaded { source, table }))
+        Loaded::read(source, &self.platform).map(Some)
     }
 
     /// The cache that has the result of a key, if it was read.
@@ -217,9 +204,67 @@ impl RemoteCache for Imports<'_> {
         })
     }
 
-    fn fill_mount(&self, _id: &str, _directory: &Path) -> bool {
+    fn fill_mount(&self, id: &str, directory: &Path) -> bool {
+        for loaded in self.loaded() {
+            let Some(entry) = loaded.table.mounts.iter().find(|entry| entry.id == id) else { continue };
+            let filled = loaded
+                .index(&entry.index)
+                .and_then(|index| mounts::restore(&*loaded.source, &index, directory));
+            match filled {
+                Ok(()) => return true,
+                Err(error) => {
+                    self.warn(format!("cache mount {id}: {}; it begins empty", full(&error)));
+                    if empty(directory).is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
         false
     }
+}
+
+impl Loaded {
+    /// Reads a cache at a place.
+    pub(super) fn read(source: Box<dyn Source>, platform: &Platform) -> Result<Self> {
+        let place = source.describe();
+        let failed = || crate::error::registry(format!("read the cache {place}"));
+        let top = source.manifest(Which::Root).map_err(failed())?;
+        let raw = registry::copy::select(&*source, &top, platform).map_err(failed())?;
+        let ManifestOrIndex::Manifest(manifest) = raw.value() else {
+            return Err(Error::unsupported(place, "it is an index within an index"));
+        };
+        let table = if manifest.config.media_type == CONFIG {
+            Table::parse(&read_blob(&*source, &manifest.config, CONFIG_LIMIT).map_err(failed())?)?
+        } else {
+            let bytes = read_blob(&*source, &manifest.config, MAX_CONFIG_BYTES).map_err(failed())?;
+            let config: Raw<ImageConfig> = Raw::parse(bytes, Some(&manifest.config.media_type))
+                .map_err(crate::error::document(format!("read the config of {place}")))?;
+            Table::inline(config.value(), manifest)?
+        };
+        Ok(Self { source, table })
+    }
+
+    /// Reads the index of a cache mount.
+    pub(super) fn index(&self, descriptor: &Descriptor) -> Result<mounts::Index> {
+        let attempt = format!("read a cache mount of {}", self.source.describe());
+        let bytes = read_blob(&*self.source, descriptor, mounts::INDEX_LIMIT)
+            .map_err(crate::error::registry(attempt))?;
+        mounts::Index::decode(&bytes)
+    }
+}
+
+/// Removes all that is in a directory.
+fn empty(directory: &Path) -> std::result::Result<(), sys::fs::Error> {
+    for name in sys::fs::read_names(directory)? {
+        let path = directory.join(name);
+        if sys::fs::symlink_metadata(&path)?.is_dir() {
+            sys::fs::remove_tree(&path)?;
+        } else {
+            sys::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// An error with its causes in one line.

@@ -7,6 +7,7 @@
 mod export;
 mod format;
 mod import;
+mod mounts;
 mod place;
 
 pub(super) use export::export;

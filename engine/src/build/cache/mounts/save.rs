@@ -1,0 +1,277 @@
+//! A mount's files into packs: only chunks that no pack of the destination has.
+
+use super::index::{Entry, Index, Kind, PACK, Pack};
+use super::notes::{Notes, State};
+use crate::{Error, Result};
+use oci::{Compression, Descriptor, Digest};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use storage::chunker::Chunker;
+use storage::compress::Encoder;
+use storage::{CacheMount, Lease, NewBlob, Store};
+
+/// Bytes of chunks after which a pack is complete.
+const PACK_BYTES: u64 = 16 << 20;
+/// Deeper directories are not followed.
+const DEEPEST: usize = 200;
+
+/// Packs what is new of a mount and makes its index. The packs are blobs of the store, held by the lease. Sockets, pipes
+/// and devices stay behind.
+pub(in crate::build::cache) fn save(
+    store: &Store,
+    lease: &Lease,
+    mount: &CacheMount,
+    previous: Option<&Index>,
+) -> Result<Index> {
+    let attempt = || format!("read the cache mount {}", mount.path().display());
+    let root = sys::fs::open_dir(mount.path()).map_err(|error| Error::os(attempt(), error.source))?;
+    let mut saving = Saving {
+        old: previous.map(|index| index.packs.clone()).unwrap_or_default(),
+        known: HashMap::new(),
+        notes: Notes::read(&mount.notes()),
+        fresh: Notes::default(),
+        packer: Packer { store, lease, packs: Vec::new(), open: None },
+        files: Vec::new(),
+        chunker: Chunker::new(Box::new(std::io::empty())),
+    };
+    for (pack, old) in saving.old.iter().enumerate() {
+        for (digest, _) in &old.chunks {
+            saving.known.entry(digest.clone()).or_insert(Some(pack));
+        }
+    }
+    saving.walk(root.as_fd(), Path::new(""), 0).map_err(|error| error.attempt(attempt()))?;
+    saving.repack(root.as_fd()).map_err(|error| error.attempt(attempt()))?;
+    let notes = std::mem::take(&mut saving.fresh);
+    let index = saving.finish().map_err(|error| error.attempt(attempt()))?;
+    notes.write(&mount.notes());
+    Ok(index)
+}
+
+/// An error of a file or of the store.
+enum Failed {
+    Io(std::io::Error),
+    Store(storage::Error),
+}
+
+impl Failed {
+    fn attempt(self, attempt: String) -> Error {
+        match self {
+            Failed::Io(error) => Error::os(attempt, error),
+            Failed::Store(error) => crate::error::storage(attempt)(error),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Failed::Io(error)
+    }
+}
+
+impl From<rustix::io::Errno> for Failed {
+    fn from(error: rustix::io::Errno) -> Self {
+        Failed::Io(error.into())
+    }
+}
+
+impl From<storage::Error> for Failed {
+    fn from(error: storage::Error) -> Self {
+        Failed::Store(error)
+    }
+}
+
+type Done<T> = std::result::Result<T, Failed>;
+
+/// A file or other entry with the digests of its chunks.
+type Seen = (Entry, PathBuf, Vec<(Digest, u32)>);
+
+struct Saving<'a> {
+    old: Vec<Pack>,
+    /// By digest: the old pack that has it, or `None` for a new one.
+    known: HashMap<Digest, Option<usize>>,
+    notes: Notes,
+    fresh: Notes,
+    packer: Packer<'a>,
+    files: Vec<Seen>,
+    chunker: Chunker<Box<dyn Read>>,
+}
+
+impl Saving<'_> {
+    fn walk(&mut self, directory: BorrowedFd<'_>, path: &Path, depth: usize) -> Done<()> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            let name = entry?.file_name().to_owned();
+            if name.to_bytes() != b"." && name.to_bytes() != b".." {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        for name in names {
+            let below = path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+            let entry = Entry::new(&below, stat.st_mode, (stat.st_uid, stat.st_gid), (stat.st_mtime, nanos));
+            let open = |flags| rustix::fs::openat(directory, &name, flags, Mode::empty());
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory if depth < DEEPEST => {
+                    self.files.push((entry, below.clone(), Vec::new()));
+                    let child =
+                        open(OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
+                    self.walk(child.as_fd(), &below, depth + 1)?;
+                }
+                FileType::Symlink => {
+                    let target = rustix::fs::readlinkat(directory, &name, Vec::new())?;
+                    self.files.push((entry.with_target(target.to_bytes()), below, Vec::new()));
+                }
+                FileType::RegularFile => {
+                    let file = open(OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC)?;
+                    let chunks = self.file(&below, &stat, file)?;
+                    self.files.push((entry, below, chunks));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, stat: &rustix::fs::Stat, file: OwnedFd) -> Done<Vec<(Digest, u32)>> {
+        let state = State::of(stat);
+        let name = path.to_string_lossy().into_owned();
+        if let Some(chunks) = self.notes.get(&name, &state)
+            && chunks.iter().all(|(digest, _)| self.known.contains_key(digest))
+        {
+            let chunks = chunks.clone();
+            self.fresh.put(name, state, chunks.clone());
+            return Ok(chunks);
+        }
+        let mut chunks = Vec::new();
+        self.chunker.restart(Box::new(File::from(file)));
+        while let Some(chunk) = self.chunker.next_chunk()? {
+            let digest = Digest::of(chunk);
+            let length = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+            if !self.known.contains_key(&digest) {
+                self.packer.add(&digest, chunk)?;
+                self.known.insert(digest.clone(), None);
+            }
+            chunks.push((digest, length));
+        }
+        self.fresh.put(name, state, chunks.clone());
+        Ok(chunks)
+    }
+
+    /// Drops old packs that nothing uses, and writes anew what is used of those that are mostly not.
+    fn repack(&mut self, root: BorrowedFd<'_>) -> Done<()> {
+        let mut used: Vec<u64> = vec![0; self.old.len()];
+        let mut counted = HashSet::new();
+        for (digest, length) in self.files.iter().flat_map(|(_, _, chunks)| chunks) {
+            if let Some(Some(pack)) = self.known.get(digest)
+                && counted.insert(digest)
+            {
+                used[*pack] += u64::from(*length);
+            }
+        }
+        let size = |pack: &Pack| pack.chunks.iter().map(|(_, length)| u64::from(*length)).sum::<u64>();
+        let wasteful: Vec<bool> =
+            self.old.iter().zip(&used).map(|(pack, used)| *used * 2 < size(pack)).collect();
+        let mut buffer = Vec::new();
+        for (_, path, chunks) in &self.files {
+            let mut offset = 0u64;
+            let mut open: Option<File> = None;
+            for (digest, length) in chunks {
+                let at = offset;
+                offset += u64::from(*length);
+                let Some(Some(pack)) = self.known.get(digest) else { continue };
+                if !wasteful[*pack] {
+                    continue;
+                }
+                if open.is_none() {
+                    let fd = sys::beneath::open_beneath(root, path, OFlags::RDONLY | OFlags::CLOEXEC, 0)?;
+                    open = Some(File::from(fd));
+                }
+                let Some(file) = &mut open else { continue };
+                file.seek(SeekFrom::Start(at))?;
+                buffer.resize(usize::try_from(*length).unwrap_or(0), 0);
+                file.read_exact(&mut buffer)?;
+                // a file that was changed under us must not give a chunk another content
+                if Digest::of(&buffer) != *digest {
+                    return Err(Failed::Io(std::io::Error::from(std::io::ErrorKind::InvalidData)));
+                }
+                self.packer.add(digest, &buffer)?;
+                self.known.insert(digest.clone(), None);
+            }
+        }
+        let mut keep = wasteful.iter().zip(&used).map(|(wasteful, used)| !wasteful && *used > 0);
+        self.old.retain(|_| keep.next().unwrap_or(false));
+        Ok(())
+    }
+
+    fn finish(self) -> Done<Index> {
+        let mut packs = self.old;
+        packs.extend(self.packer.finish()?);
+        let mut numbers: HashMap<&Digest, usize> = HashMap::new();
+        for (number, (digest, _)) in packs.iter().flat_map(|pack| &pack.chunks).enumerate() {
+            numbers.entry(digest).or_insert(number);
+        }
+        let entries = self.files.into_iter().map(|(mut entry, _, chunks)| {
+            if entry.kind() == Some(Kind::File) {
+                entry.chunks = chunks.iter().filter_map(|(digest, _)| numbers.get(digest)).copied().collect();
+            }
+            entry
+        });
+        let entries = entries.collect();
+        Ok(Index::new(packs, entries))
+    }
+}
+
+/// Writes packs.
+struct Packer<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+    packs: Vec<Pack>,
+    open: Option<OpenPack>,
+}
+
+struct OpenPack {
+    encoder: Encoder<NewBlob>,
+    chunks: Vec<(Digest, u32)>,
+    bytes: u64,
+}
+
+impl Packer<'_> {
+    fn add(&mut self, digest: &Digest, chunk: &[u8]) -> Done<()> {
+        let mut pack = match self.open.take() {
+            Some(pack) => pack,
+            None => OpenPack {
+                encoder: Encoder::new(self.store.content().create(self.lease)?, Compression::Zstd, None),
+                chunks: Vec::new(),
+                bytes: 0,
+            },
+        };
+        pack.encoder.write_all(chunk)?;
+        pack.chunks.push((digest.clone(), u32::try_from(chunk.len()).unwrap_or(u32::MAX)));
+        pack.bytes += chunk.len() as u64;
+        match pack.bytes >= PACK_BYTES {
+            true => self.close(pack)?,
+            false => self.open = Some(pack),
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, pack: OpenPack) -> Done<()> {
+        let (digest, size) = pack.encoder.finish()?.finish()?;
+        self.packs.push(Pack { blob: Descriptor::new(PACK, digest, size), chunks: pack.chunks });
+        Ok(())
+    }
+
+    fn finish(mut self) -> Done<Vec<Pack>> {
+        if let Some(pack) = self.open.take() {
+            self.close(pack)?;
+        }
+        Ok(self.packs)
+    }
+}
