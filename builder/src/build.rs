@@ -264,7 +264,7 @@ pub enum Error {
         /// The Containerfile.
         file: String,
         /// Stage, line and text of the instruction.
-        place: Place,
+        place: Box<Place>,
         /// The step as progress shows it.
         name: String,
         /// What changed, and old and new digest of it.

@@ -512,7 +512,7 @@ impl Work for Build<'_> {
         let why: Vec<String> = causes.iter().map(ToString::to_string).collect();
         Err(Error::NotCached {
             file: self.request.containerfile_name.clone(),
-            place: place.clone(),
+            place: Box::new(place.clone()),
             name: self.explainer.name(miss.vertex),
             why: why.join("; "),
         })
