@@ -139,6 +139,12 @@ fn a_layout_directory_and_an_image_are_caches_too() {
     assert_eq!(misses(&done), 0, "{done:?}");
     assert_eq!(second.inspect("app", "{{.Id}}"), id);
 
+    // A repository's name alone means its newest image, as Docker has it, where there is no cache.
+    first.run(["push", "-q", "--tls-verify=false", "app", &format!("{}/app", registry.host)]).ok();
+    let third = runner();
+    let plain = format!("{}/app", registry.host);
+    let done = build(&third, dir.path(), &["--cache-to=type=inline", "--cache-from", &plain]);
+    assert_eq!(misses(&done), 0, "{done:?}");
     let third = runner();
     let done = build(&third, dir.path(), &["--cache-to=type=inline", "--cache-from", &image]);
     assert_eq!(misses(&done), 0, "{done:?}");

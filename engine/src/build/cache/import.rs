@@ -2,10 +2,10 @@
 
 use super::format::{CONFIG, CONFIG_LIMIT, Table};
 use super::mounts;
-use super::place::CacheFrom;
+use super::place::{CacheFrom, Place};
 use crate::build::{BuildEvent, BuildProgress};
 use crate::images::{RegistryOptions, TransferEvent};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, ErrorKind, Result};
 use builder::ports::RemoteCache;
 use oci::{ChainId, Descriptor, Digest, ImageConfig, MAX_CONFIG_BYTES, ManifestOrIndex, Platform, Raw};
 use registry::transport::read_blob;
@@ -69,7 +69,7 @@ impl<'a> Imports<'a> {
                 Ok(loaded) => loaded,
                 Err(error) => {
                     // a cache that is not there yet is how every cache begins
-                    self.warn(format!("cache {}: {}", from.0.describe(), full(&error)));
+                    self.warn(format!("cache {}: {}", from.place.describe(), full(&error)));
                     None
                 }
             };
@@ -78,8 +78,17 @@ impl<'a> Imports<'a> {
     }
 
     fn load(&self, from: &CacheFrom) -> Result<Option<Loaded>> {
-        let Some(source) = from.0.source(self.engine, self.options)? else { return Ok(None) };
-        Loaded::read(source, &self.platform).map(Some)
+        let read = |place: &Place| match place.source(self.engine, self.options)? {
+            Some(source) => Loaded::read(source, &self.platform).map(Some),
+            None => Ok(None),
+        };
+        match (read(&from.place), &from.otherwise) {
+            (Err(error), Some(place)) if error.kind() == ErrorKind::NotFound => {
+                // the name's first meaning is the one to tell of
+                read(place).map_err(|_| error)
+            }
+            (result, _) => result,
+        }
     }
 
     /// The cache that has the result of a key, if it was read.

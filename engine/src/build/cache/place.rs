@@ -11,7 +11,11 @@ const DEFAULT_TAG: &str = "buildcache";
 
 /// A cache to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheFrom(pub(super) Place);
+pub struct CacheFrom {
+    pub(super) place: Place,
+    /// Where else it may be: an image that a repository's name alone means for Docker.
+    pub(super) otherwise: Option<Place>,
+}
 
 /// A cache to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +104,7 @@ impl CacheFrom {
         const FLAG: &str = "--cache-from";
         let options = options(FLAG, text)?;
         let kind = kind(&options);
+        let mut otherwise = None;
         let place = match kind {
             // an image with an inline cache is found like any other cache
             "registry" | "inline" => {
@@ -108,7 +113,12 @@ impl CacheFrom {
                         return Err(unknown(FLAG, kind, name));
                     }
                 }
-                Place::Registry(reference(FLAG, required(FLAG, kind, "ref", &options)?)?)
+                let name = required(FLAG, kind, "ref", &options)?;
+                let place = reference(FLAG, name)?;
+                if !text.contains('=') && !text.contains('@') && place.tag() == Some(DEFAULT_TAG) {
+                    otherwise = place.with_tag("latest").ok().map(Place::Registry);
+                }
+                Place::Registry(place)
             }
             "local" => {
                 let mut tag = "latest".to_owned();
@@ -123,7 +133,7 @@ impl CacheFrom {
             }
             other => return Err(unknown_kind(FLAG, other)),
         };
-        Ok(Self(place))
+        Ok(Self { place, otherwise })
     }
 }
 
@@ -248,12 +258,12 @@ mod tests {
         let from = |text: &str| CacheFrom::parse(text, here);
         let plain = to("reg.example:5000/a/b").unwrap();
         assert_eq!(plain.place.describe(), "reg.example:5000/a/b:buildcache");
-        assert_eq!(from("reg.example:5000/a/b").unwrap().0, plain.place);
-        assert_eq!(from("reg.example/a:1").unwrap().0.describe(), "reg.example/a:1");
+        assert_eq!(from("reg.example:5000/a/b").unwrap().place, plain.place);
+        assert_eq!(from("reg.example/a:1").unwrap().place.describe(), "reg.example/a:1");
         let full = to("type=registry,ref=reg.example/a:c,mode=max,mounts=apt:pip,ignore-error=true").unwrap();
         assert_eq!((full.mode, full.mounts.len(), full.ignore_error), (CacheMode::Max, 2, true));
         let local = to("type=local,dest=cache,mode=max").unwrap();
-        assert_eq!(local.place, from("type=local,src=cache").unwrap().0);
+        assert_eq!(local.place, from("type=local,src=cache").unwrap().place);
         assert_eq!(local.place.describe(), "/here/cache:latest");
         assert!(to("type=inline").unwrap().is_inline());
         for wrong in [

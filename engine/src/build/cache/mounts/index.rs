@@ -94,7 +94,8 @@ impl Entry {
     pub(super) fn path(&self) -> Option<PathBuf> {
         let path = PathBuf::from(unescape(&self.path)?);
         let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        let clean = path.components().collect::<PathBuf>() == path;
+        // compared as bytes: paths are equal whatever their slashes
+        let clean = path.components().collect::<PathBuf>().as_os_str() == path.as_os_str();
         (plain && clean && !path.as_os_str().is_empty() && !path.as_os_str().as_bytes().contains(&0))
             .then_some(path)
     }

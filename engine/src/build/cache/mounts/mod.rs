@@ -9,6 +9,8 @@ mod index;
 mod notes;
 mod restore;
 mod save;
+#[cfg(test)]
+mod tests;
 
 pub(super) use index::{INDEX, INDEX_LIMIT, Index};
 pub(super) use restore::restore;

@@ -1,0 +1,146 @@
+#![allow(clippy::unwrap_used)]
+//! Mounts out and in again, what a change costs, and what a hostile cache cannot do.
+
+use super::index::{Entry, Pack};
+use super::*;
+use oci::{Descriptor, Digest, ManifestOrIndex, Raw};
+use registry::{Source, Which};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::Path;
+use storage::{Driver, Lease, MountUse, Store, StoreOptions};
+
+/// The blobs of a store as a cache elsewhere.
+struct Blobs(Store);
+
+impl Source for Blobs {
+    fn describe(&self) -> String {
+        "a test".to_owned()
+    }
+
+    fn manifest(&self, _which: Which<'_>) -> registry::Result<Raw<ManifestOrIndex>> {
+        unreachable!("mounts need no manifest")
+    }
+
+    fn blob(&self, descriptor: &Descriptor, _offset: u64) -> registry::Result<Box<dyn Read + Send + '_>> {
+        let file = self.0.content().open(&descriptor.digest);
+        Ok(Box::new(file.map_err(|error| registry::Error::external("open", error))?))
+    }
+}
+
+struct Lab {
+    directory: tempfile::TempDir,
+    store: Store,
+    lease: Lease,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        let store = Store::open(StoreOptions { root, driver: Driver::Vfs, user_namespace: false }).unwrap();
+        let lease = store.lease("test").unwrap();
+        Self { directory, store, lease }
+    }
+
+    /// Changes the mount by a shell script and saves it.
+    fn save(&self, script: &str, previous: Option<&Index>) -> Index {
+        let mount = self.store.cache_mounts().try_take("m", 0, MountUse::Alone).unwrap().unwrap();
+        mount.make::<storage::Error>(&self.lease, |_| Ok(())).unwrap();
+        sh(mount.path(), script);
+        save(&self.store, &self.lease, &mount, previous).unwrap()
+    }
+
+    fn restore(&self, index: &Index) -> crate::Result<tempfile::TempDir> {
+        let into = tempfile::tempdir_in(self.directory.path()).unwrap();
+        restore(&Blobs(self.store.clone()), index, into.path())?;
+        Ok(into)
+    }
+}
+
+fn sh(directory: &Path, script: &str) -> String {
+    let output = std::process::Command::new("sh").arg("-ec").arg(script).current_dir(directory).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const LIST: &str =
+    "find . -mindepth 1 -printf '%p %y %m %T@ %l\\n' | sort; find . -type f -exec sha256sum {} + | sort";
+
+#[test]
+fn a_mount_comes_back_as_it_was_and_a_change_costs_what_it_changes() {
+    let lab = Lab::new();
+    let index = lab.save(
+        "mkdir -p a/b c; for i in $(seq 300); do echo $i > a/b/$i; done; head -c 5000000 /dev/urandom > big; \
+         cp big a/same; ln -s ../big c/link; ln -s /nowhere c/bad; : > empty; chmod 600 empty; \
+         printf x > \"$(printf 'a/\\377%%')\"; touch -d @1000000000.5 a/b; mkfifo pipe",
+        None,
+    );
+    let path = lab.store.cache_mounts().try_take("m", 0, MountUse::Alone).unwrap().unwrap().path().to_owned();
+    let back = lab.restore(&index).unwrap();
+    assert_eq!(sh(back.path(), LIST), sh(&path, &LIST.replace("-mindepth 1", "-mindepth 1 ! -type p")));
+    // Copies cost nothing.
+    let sizes = |index: &Index| index.blobs().map(|blob| blob.size).sum::<u64>();
+    assert!((5_000_000..5_200_000).contains(&sizes(&index)), "{}", sizes(&index));
+
+    // Unchanged: the same index, nothing new.
+    let again = lab.save("true", Some(&index));
+    assert_eq!(again, index);
+
+    let changed =
+        lab.save("printf inserted | cat - big > new; mv new big; echo changed > a/b/7", Some(&index));
+    let old: BTreeSet<&Digest> = index.blobs().map(|blob| &blob.digest).collect();
+    let new: u64 = changed.blobs().filter(|blob| !old.contains(&blob.digest)).map(|blob| blob.size).sum();
+    assert!(new > 0 && new < 700_000, "{new}");
+    assert_eq!(sh(lab.restore(&changed).unwrap().path(), "cat a/b/7; head -c 8 big"), "changed\ninserted");
+
+    // A pack that is mostly garbage does not stay.
+    let small = lab.save("rm big a/same; echo more > more", Some(&changed));
+    assert!(sizes(&small) < 100_000, "{}", sizes(&small));
+    assert!(small.blobs().all(|blob| !old.contains(&blob.digest)));
+    assert_eq!(sh(lab.restore(&small).unwrap().path(), "cat a/b/300 more"), "300\nmore\n");
+}
+
+#[test]
+fn nothing_is_written_outside_and_nothing_unchecked() {
+    let lab = Lab::new();
+    let good = lab.save("echo content > file", None);
+    let outside = tempfile::tempdir_in(lab.directory.path()).unwrap();
+    let target = outside.path().to_str().unwrap().as_bytes().to_vec();
+    let chunks = good.entries[0].chunks.clone();
+    let entry = |path: &str, mode| Entry::new(Path::new(path), mode, (0, 0), (0, 0));
+    let file = |path: &str| {
+        let mut entry = entry(path, 0o100_644);
+        entry.chunks.clone_from(&chunks);
+        entry
+    };
+    let link = |path: &str| entry(path, 0o120_777).with_target(&target);
+    for entries in [
+        // through a link, before and after it
+        vec![link("a"), file("a/x")],
+        vec![file("a/x"), link("a")],
+        vec![link("a"), entry("a", 0o040_755), file("a/x")],
+        // twice the same name
+        vec![file("x"), file("x")],
+        vec![link("x"), file("x")],
+        // no directory
+        vec![file("d/x")],
+    ] {
+        let index = Index::new(good.packs.clone(), entries);
+        let result = lab.restore(&index);
+        assert!(result.is_err(), "{index:?}");
+    }
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+
+    let wrong = |change: &dyn Fn(&mut Pack)| {
+        let mut packs = good.packs.clone();
+        change(&mut packs[0]);
+        let index = Index::new(packs, vec![file("x")]);
+        assert!(lab.restore(&index).is_err());
+    };
+    wrong(&|pack| pack.chunks[0].0 = Digest::of(b"other"));
+    wrong(&|pack| pack.chunks[0].1 += 1);
+    wrong(&|pack| pack.blob.digest = Digest::of(b"none"));
+    wrong(&|pack| pack.blob.size -= 1);
+}
