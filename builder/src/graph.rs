@@ -7,6 +7,7 @@
 use crate::ports::NetworkMode;
 use oci::{Digest, Platform};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Number of a vertex in its [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +111,8 @@ pub struct ExecOp {
     /// Command and arguments.
     pub argv: Vec<String>,
     /// Environment, `NAME=value`: the image's, then the ARGs in scope.
-    pub env: Vec<String>,
+    #[serde(serialize_with = "shared_list")]
+    pub env: Arc<Vec<String>>,
     /// Working directory.
     pub cwd: String,
     /// `user[:group]`, empty for root.
@@ -139,6 +141,11 @@ pub struct ExecOp {
     /// Names in `env` that come from ARG, for explanations.
     #[serde(skip)]
     pub args: Vec<String>,
+}
+
+// An Arc is written as what it holds.
+fn shared_list<S: serde::Serializer>(list: &Arc<Vec<String>>, serializer: S) -> Result<S::Ok, S::Error> {
+    list.as_slice().serialize(serializer)
 }
 
 // The signature is serde's.

@@ -248,7 +248,10 @@ impl Run {
             [only] if only.span == text.span => {
                 if only.content.starts_with("#!") {
                     // The marker becomes a file's name.
-                    let name = only.name.replace('/', "_");
+                    let name = match only.name.as_str() {
+                        "." | ".." => "_".to_owned(),
+                        name => name.replace('/', "_"),
+                    };
                     return Script::File { name, content: only.content.clone() };
                 }
                 Script::Shell(only.content.clone())

@@ -1,6 +1,6 @@
 //! COPY and ADD.
 
-use super::stage::State;
+use super::state::State;
 use super::{Error, Lowering, history};
 use crate::expand::Word;
 use crate::graph::{CopyOp, CopySource, Edge, HttpOp, Op, Place, Vertex};
@@ -47,6 +47,7 @@ impl Lowering<'_> {
             return Err(self.refuse(copy.destination.span, "empty destination"));
         }
         let destination = state.absolute(&written);
+        self.spend(destination.len().saturating_sub(written.len()), copy.destination.span)?;
 
         let mut inputs = vec![Edge::whole(state.vertex)];
         let mut tree_input = None;
@@ -69,7 +70,11 @@ impl Lowering<'_> {
                 Source::Heredoc(heredoc) => {
                     let content = if heredoc.expand {
                         let lookup = |name: &str| state.lookup(name);
-                        heredoc.expand(&lookup).map_err(|diagnostic| self.fail(diagnostic))?.value
+                        let content =
+                            heredoc.expand(&lookup).map_err(|diagnostic| self.fail(diagnostic))?.value;
+                        self.spend_values(state, heredoc.span)?;
+                        self.spend(content.len().saturating_sub(heredoc.content.len()), heredoc.span)?;
+                        content
                     } else {
                         heredoc.content.clone()
                     };
@@ -146,7 +151,7 @@ impl Lowering<'_> {
             no_cache: state.no_cache,
             place: state.place(&statement.text),
         });
-        state.history.push(history::entry(&text, true, true));
+        state.push(history::entry(&text, true, true));
         Ok(())
     }
 }

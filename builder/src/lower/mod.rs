@@ -7,16 +7,19 @@ mod files;
 mod history;
 mod run;
 mod stage;
+mod state;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use crate::diagnostic::{Diagnostic, Report};
 use crate::graph::{Graph, VertexId};
 use crate::instruction::Containerfile;
 use crate::parse::Span;
 use crate::ports::{NetworkMode, PortError, ResolvedImage};
-use crate::stages::Plan;
+use crate::stages::{Base, MAX_EXPANDED, Plan, too_large};
 use oci::{History, ImageConfig, Platform};
+use state::State;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -76,26 +79,46 @@ pub(crate) fn lower(
         options,
         images,
         graph: Graph::default(),
-        stages: BTreeMap::new(),
+        vertices: BTreeMap::new(),
+        states: BTreeMap::new(),
+        users: users(plan),
+        depth: 0,
+        spent: 0,
         directories: BTreeMap::new(),
         roots: BTreeMap::new(),
         used_args: plan.used_build_args.clone(),
     };
-    let state = lowering.stage(plan.target)?;
-    let mut config = state.config.clone();
+    lowering.stage(plan.target, file.stages[plan.target].span)?;
+    let Some(mut state) = lowering.states.remove(&plan.target) else {
+        return Err(lowering.refuse(Span::NOWHERE, "the target stage was not made"));
+    };
+    for (name, value) in options.env {
+        state.env.set(name, value);
+    }
+    let mut config = state.config;
+    config.config.env = state.env.entries().to_vec();
     for (key, value) in options.labels {
         config.config.labels.insert(key.clone(), value.clone());
-    }
-    for (name, value) in options.env {
-        stage::set_env(&mut config.config.env, name, value);
     }
     Ok(Lowered {
         target: state.vertex,
         config,
-        history: state.history.clone(),
+        history: state.history.iter().map(|entry| (**entry).clone()).collect(),
         graph: lowering.graph,
         used_args: lowering.used_args,
     })
+}
+
+/// How many stages are built on each; one more for the target, whose state is the result.
+fn users(plan: &Plan) -> Vec<usize> {
+    let mut users = vec![0; plan.stages.len()];
+    users[plan.target] = 1;
+    for stage in &plan.stages {
+        if let Base::Stage(index) = stage.base {
+            users[index] += 1;
+        }
+    }
+    users
 }
 
 struct Lowering<'a> {
@@ -104,8 +127,16 @@ struct Lowering<'a> {
     options: &'a Options<'a>,
     images: Images<'a>,
     graph: Graph,
-    /// Stages that are lowered.
-    stages: BTreeMap<usize, Arc<stage::State>>,
+    /// Results of the stages that are lowered.
+    vertices: BTreeMap<usize, VertexId>,
+    /// What those of them are that others are still to be built on.
+    states: BTreeMap<usize, State>,
+    /// Stages that are still to be built on each.
+    users: Vec<usize>,
+    /// Stages that are being lowered because a trigger of another one asked for them.
+    depth: usize,
+    /// Bytes that were made out of variables and of what instructions inherit.
+    spent: usize,
     /// Vertices of contexts.
     directories: BTreeMap<Option<String>, VertexId>,
     /// Vertices of images, by their layers; scratch is the empty list.
@@ -117,6 +148,13 @@ impl Lowering<'_> {
     /// An error at a place in the file.
     fn fail(&self, diagnostic: Diagnostic) -> Error {
         Report::new(self.file.source.clone(), vec![diagnostic]).into()
+    }
+
+    /// Counts what grows faster than the file: values of variables, environments of steps, copies of configs. A file
+    /// of a megabyte could ask for terabytes of it.
+    fn spend(&mut self, bytes: usize, span: Span) -> Result<(), Error> {
+        self.spent = self.spent.saturating_add(bytes);
+        if self.spent > MAX_EXPANDED { Err(self.fail(too_large(span))) } else { Ok(()) }
     }
 
     fn refuse(&self, span: Span, message: impl Into<String>) -> Error {

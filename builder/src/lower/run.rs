@@ -1,10 +1,11 @@
 //! RUN.
 
-use super::stage::State;
+use super::state::State;
 use super::{Error, Lowering, history};
 use crate::graph::{Edge, ExecOp, MountKind as Kind, MountOp, Op, Script as ScriptFile, Sharing, Vertex};
 use crate::instruction::{CacheSharing, Mount, MountKind, Network, Run, Script, Security, Statement};
 use crate::ports::NetworkMode;
+use std::sync::Arc;
 
 /// Where scripts of here-documents stand while their step runs.
 const SCRIPTS: &str = "/dev/pipes";
@@ -38,6 +39,7 @@ impl Lowering<'_> {
         for flag in &run.mounts {
             let lookup = |name: &str| state.lookup(name);
             let mount = flag.evaluate(&lookup).map_err(|diagnostic| self.fail(diagnostic))?;
+            self.spend_values(state, mount.span)?;
             // Labels of SELinux mean nothing where there is none; the others would be missed.
             let label = |option: &str| matches!(option, "z") || option.starts_with("relabel=");
             if let Some(extra) = mount.extra.iter().find(|extra| !label(&extra.node)) {
@@ -53,19 +55,16 @@ impl Lowering<'_> {
             Some(Network::None) => NetworkMode::None,
             Some(Network::Host) => NetworkMode::Host,
         };
-        let mut env = state.config.config.env.clone();
-        let set = env.len();
-        for (name, value) in &state.args {
-            // ENV wins over ARG.
-            if let Some(value) = value
-                && !env.iter().any(|entry| entry.split('=').next() == Some(name))
-            {
-                env.push(format!("{name}={value}"));
-            }
-        }
+        let set = state.env.entries().len();
+        let env = self.environment(state, statement)?;
         let args = env[set..].iter().filter_map(|entry| entry.split('=').next()).map(str::to_owned).collect();
+        let inherited = state.config.config.user.len()
+            + state.workdir().len()
+            + state.shell().iter().map(String::len).sum::<usize>();
+        self.spend(inherited, statement.span)?;
         let hostname = self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
         let text = history_text(state, &argv);
+        self.spend(text.len().saturating_sub(argv.iter().map(String::len).sum()), statement.span)?;
         let op = ExecOp {
             argv,
             env,
@@ -89,8 +88,27 @@ impl Lowering<'_> {
             no_cache: state.no_cache,
             place: state.place(&statement.text),
         });
-        state.history.push(history::entry(&text, true, true));
+        state.push(history::entry(&text, true, true));
         Ok(())
+    }
+
+    /// What a step sees: ENV, and the ARGs that it does not hide.
+    fn environment(&mut self, state: &mut State, statement: &Statement) -> Result<Arc<Vec<String>>, Error> {
+        if let Some(known) = &state.environment {
+            return Ok(known.clone());
+        }
+        let mut env = state.env.entries().to_vec();
+        for (name, value) in state.args.iter() {
+            if let Some(value) = value
+                && !state.env.contains(name)
+            {
+                env.push(format!("{name}={value}"));
+            }
+        }
+        self.spend(env.iter().map(|entry| entry.len() + size_of::<String>()).sum(), statement.span)?;
+        let env = Arc::new(env);
+        state.environment = Some(env.clone());
+        Ok(env)
     }
 
     fn mount(&mut self, state: &State, mount: Mount, inputs: &mut Vec<Edge>) -> Result<MountOp, Error> {
@@ -135,6 +153,7 @@ impl Lowering<'_> {
             }
         };
         let absolute = state.absolute(&target);
+        self.spend(absolute.len().saturating_sub(target.len()), span)?;
         let target = if absolute.len() > 1 { absolute.trim_end_matches('/').to_owned() } else { absolute };
         if target == "/" {
             return Err(self.refuse(span, "a mount at / would hide the image"));
@@ -146,10 +165,10 @@ impl Lowering<'_> {
 /// The command with the ARGs in scope before it.
 fn history_text(state: &State, argv: &[String]) -> String {
     let mut words = Vec::new();
-    if !state.args.is_empty() {
+    if state.args.len() > 0 {
         words.push(format!("|{}", state.args.len()));
-        for (name, value) in &state.args {
-            let value = state.lookup(name).or_else(|| value.clone()).unwrap_or_default();
+        for (name, value) in state.args.iter() {
+            let value = state.env.get(name).or(value).unwrap_or_default();
             words.push(format!("{name}={value}"));
         }
     }

@@ -1,5 +1,7 @@
 //! One stage: its base, its instructions in order, the state they leave.
 
+use super::state::State;
+use super::variables::{Arguments, Environment};
 use super::{Error, Lowering, history};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::expand::Word;
@@ -9,112 +11,72 @@ use crate::parse::{Span, parse_trigger};
 use crate::ports::ResolvedImage;
 use crate::stages::Base;
 use oci::{Empty, History, ImageConfig, Platform};
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What a stage is after some of its instructions.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    /// Its root file system.
-    pub(super) vertex: VertexId,
-    pub(super) config: ImageConfig,
-    pub(super) history: Vec<History>,
-    /// ARGs in scope, in the order of their first declaration.
-    pub(super) args: Vec<(String, Option<String>)>,
-    /// Whether CMD was set in this stage: ENTRYPOINT leaves it then.
-    cmd_set: bool,
-    pub(super) platform: Platform,
-    pub(super) no_cache: bool,
-    pub(super) label: String,
-    /// Number of the stage.
-    pub(super) index: usize,
-    pub(super) step: usize,
-    pub(super) steps: usize,
-    /// Line of the instruction at hand.
-    pub(super) line: usize,
-}
+/// Levels of stages that are asked for by triggers of images that other stages are based on.
+const MAX_DEPTH: usize = 32;
 
-impl State {
-    /// ENV, else ARG.
-    pub(super) fn lookup(&self, name: &str) -> Option<String> {
-        let env = self.config.config.env.iter().find_map(|entry| {
-            entry.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
-        });
-        env.or_else(|| self.args.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.clone()))
-    }
-
-    pub(super) fn workdir(&self) -> &str {
-        let dir = &self.config.config.working_dir;
-        if dir.is_empty() { "/" } else { dir }
-    }
-
-    pub(super) fn shell(&self) -> Vec<String> {
-        match &self.config.config.shell {
-            Some(shell) if !shell.is_empty() => shell.clone(),
-            _ => vec!["/bin/sh".to_owned(), "-c".to_owned()],
-        }
-    }
-
-    /// A path as WORKDIR makes it absolute; a trailing slash, or a last `.`, stays visible.
-    pub(super) fn absolute(&self, path: &str) -> String {
-        let joined =
-            if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.workdir()) };
-        let clean = crate::ops::beneath::clean(std::path::Path::new(&joined));
-        let directory = path.ends_with('/') || path == "." || path.ends_with("/.");
-        let clean = clean.to_string_lossy();
-        if directory && !clean.is_empty() { format!("/{clean}/") } else { format!("/{clean}") }
-    }
-
-    fn note(&mut self, text: &str) {
-        self.history.push(history::entry(text, false, false));
-    }
-
-    pub(super) fn place(&self, text: &str) -> Place {
-        Place {
-            text: text.to_owned(),
-            stage: self.label.clone(),
-            step: self.step,
-            steps: self.steps,
-            line: self.line,
-        }
-    }
-}
-
-/// Sets a variable in place, or at the end.
-pub(super) fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
-    let entry = format!("{name}={value}");
-    match env.iter_mut().find(|old| old.split('=').next() == Some(name)) {
-        Some(old) => *old = entry,
-        None => env.push(entry),
-    }
-}
+/// What a trigger costs besides its text: the vertex that it becomes.
+const TRIGGER: usize = 512;
 
 impl Lowering<'_> {
-    /// The state after the last instruction of a stage.
-    pub(super) fn stage(&mut self, index: usize) -> Result<Arc<State>, Error> {
-        if let Some(state) = self.stages.get(&index) {
-            return Ok(state.clone());
+    /// The result of a stage; lowers what it needs, and it, if that was not done yet.
+    pub(super) fn stage(&mut self, index: usize, span: Span) -> Result<VertexId, Error> {
+        // Only what triggers ask for comes here from within a stage: the rest was lowered before it.
+        if self.depth > MAX_DEPTH {
+            let message = format!("triggers ask for stages more than {MAX_DEPTH} levels deep");
+            return Err(self.refuse(span, message));
+        }
+        self.depth += 1;
+        for needed in self.missing(index) {
+            self.lower_stage(needed)?;
+        }
+        self.depth -= 1;
+        match self.vertices.get(&index) {
+            Some(vertex) => Ok(*vertex),
+            None => Err(self.refuse(span, format!("stage {index} needs itself"))),
+        }
+    }
+
+    /// The stage and those that it needs, without those that are lowered, in an order in which that is possible.
+    fn missing(&self, index: usize) -> BTreeSet<usize> {
+        let mut missing = BTreeSet::new();
+        let mut open = vec![index];
+        while let Some(next) = open.pop() {
+            if !self.vertices.contains_key(&next) && missing.insert(next) {
+                open.extend(&self.plan.stages[next].dependencies);
+            }
+        }
+        missing
+    }
+
+    fn lower_stage(&mut self, index: usize) -> Result<(), Error> {
+        if self.vertices.contains_key(&index) {
+            return Ok(());
         }
         let file = self.file;
         let stage = &file.stages[index];
         let mut state = self.base(index)?;
         let triggers = std::mem::take(&mut state.config.config.on_build);
-        let mut statements: Vec<(Statement, bool)> = Vec::new();
+        let mut statements: Vec<Statement> = Vec::new();
         for text in &triggers {
-            let statement = parse_trigger("ONBUILD of the base image", text)?;
-            statements.push((statement, true));
+            self.spend(text.len() + TRIGGER, stage.span)?;
+            statements.push(parse_trigger("ONBUILD of the base image", text)?);
         }
-        let makes_layer = |node: &Instruction| {
+        let makes_layer = |statement: &&Statement| {
             matches!(
-                node,
+                statement.node,
                 Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_)
             )
         };
         state.steps = 1
-            + statements.iter().filter(|(statement, _)| makes_layer(&statement.node)).count()
-            + stage.instructions.iter().filter(|statement| makes_layer(&statement.node)).count();
+            + statements.iter().filter(makes_layer).count()
+            + stage.instructions.iter().filter(makes_layer).count();
         state.step = 1;
         self.name_base(&state, stage.text.as_str());
-        for (statement, _) in &statements {
+        for statement in &statements {
             // Places in a trigger are not places in the file: what is wrong is shown at FROM.
             let moved = at_span(statement, stage.span);
             self.instruction(&mut state, &moved)?;
@@ -122,8 +84,25 @@ impl Lowering<'_> {
         for statement in &stage.instructions {
             self.instruction(&mut state, statement)?;
         }
-        let state = Arc::new(state);
-        self.stages.insert(index, state.clone());
+        self.vertices.insert(index, state.vertex);
+        if self.users[index] > 0 {
+            self.states.insert(index, state);
+        }
+        Ok(())
+    }
+
+    /// What a stage is that another one is built on: itself for the last such one, else a copy.
+    fn inherit(&mut self, index: usize, span: Span) -> Result<State, Error> {
+        self.users[index] = self.users[index].saturating_sub(1);
+        if self.users[index] == 0
+            && let Some(state) = self.states.remove(&index)
+        {
+            return Ok(state);
+        }
+        let Some(state) = self.states.get(&index).cloned() else {
+            return Err(self.refuse(span, format!("stage {index} is not there")));
+        };
+        self.spend(state.size(), span)?;
         Ok(state)
     }
 
@@ -156,11 +135,14 @@ impl Lowering<'_> {
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case(&label) || name.parse() == Ok(index));
         let line = self.file.source.line(stage.span.start);
-        let fresh = |vertex, config: ImageConfig, history| State {
+        let fresh = |vertex, mut config: ImageConfig, history: Vec<History>| State {
             vertex,
+            env: Environment::new(std::mem::take(&mut config.config.env)),
             config,
-            history,
-            args: Vec::new(),
+            history: history.into_iter().map(Arc::new).collect(),
+            args: Arguments::default(),
+            environment: None,
+            looked_up: Cell::new(0),
             cmd_set: false,
             platform: platform.clone(),
             no_cache,
@@ -176,17 +158,12 @@ impl Lowering<'_> {
                 Ok(fresh(vertex, ImageConfig::new(&platform), Vec::new()))
             }
             Base::Stage(number) => {
-                let below = self.stage(*number)?;
                 // What is inherited besides files: config, history, and the ARGs.
-                Ok(State {
-                    cmd_set: false,
-                    no_cache,
-                    label: label.clone(),
-                    index,
-                    platform: planned.platform.as_ref().map_or(below.platform.clone(), |_| platform.clone()),
-                    line,
-                    ..(*below).clone()
-                })
+                let mut state = self.inherit(*number, stage.base.span)?;
+                if planned.platform.is_some() {
+                    state.platform = platform;
+                }
+                Ok(State { cmd_set: false, no_cache, label, index, line, ..state })
             }
             Base::Context(name) => match self.options.contexts.get(name) {
                 Some(crate::build::NamedContext::Image(reference)) => {
@@ -296,7 +273,15 @@ impl Lowering<'_> {
     /// Expands a word with what the stage knows now.
     pub(super) fn expand(&mut self, state: &State, word: &Word) -> Result<String, Error> {
         let lookup = |name: &str| state.lookup(name);
-        word.expand(&lookup).map_err(|diagnostic| self.fail(diagnostic))
+        let value = word.expand(&lookup).map_err(|diagnostic| self.fail(diagnostic))?;
+        self.spend_values(state, word.span)?;
+        self.spend(value.len().saturating_sub(word.raw.len()), word.span)?;
+        Ok(value)
+    }
+
+    /// Counts the values that were looked up since the last time.
+    pub(super) fn spend_values(&mut self, state: &State, span: Span) -> Result<(), Error> {
+        self.spend(state.looked_up.take(), span)
     }
 
     fn instruction(&mut self, state: &mut State, statement: &Statement) -> Result<(), Error> {
@@ -308,8 +293,9 @@ impl Lowering<'_> {
             Instruction::Arg(arg) => self.arg(state, arg),
             Instruction::Env(pairs) => {
                 let pairs = self.pairs(state, &pairs.pairs)?;
+                state.environment = None;
                 for (name, value) in &pairs {
-                    set_env(&mut state.config.config.env, name, value);
+                    state.env.set(name, value);
                 }
                 state.note(&joined("ENV", &pairs));
                 Ok(())
@@ -417,11 +403,9 @@ impl Lowering<'_> {
                 global.or_else(proxy).cloned()
             };
             declared.push(value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
-            match state.args.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, old)) => *old = value,
-                None => state.args.push((key, value)),
-            }
+            state.args.set(key, value);
         }
+        state.environment = None;
         state.note(&format!("ARG {}", declared.join(" ")));
         Ok(())
     }
@@ -434,6 +418,7 @@ impl Lowering<'_> {
         let absolute = state.absolute(&text);
         let path = if absolute == "/" { absolute } else { absolute.trim_end_matches('/').to_owned() };
         let path = if path.is_empty() { "/".to_owned() } else { path };
+        self.spend(path.len() + state.config.config.user.len(), word.span)?;
         state.step += 1;
         state.config.config.working_dir.clone_from(&path);
         let layer = path != "/";
@@ -446,7 +431,7 @@ impl Lowering<'_> {
                 place: state.place(&statement.text),
             });
         }
-        state.history.push(history::entry(&format!("WORKDIR {path}"), layer, false));
+        state.push(history::entry(&format!("WORKDIR {path}"), layer, false));
         Ok(())
     }
 
@@ -455,8 +440,11 @@ impl Lowering<'_> {
         for word in words {
             let lookup = |name: &str| state.lookup(name);
             let expanded = word.expand_words(&lookup).map_err(|diagnostic| self.fail(diagnostic))?;
+            self.spend_values(state, word.span)?;
             for text in expanded {
+                let before = ports.len();
                 ports.extend(parse_ports(&text).map_err(|reason| self.refuse(word.span, reason))?);
+                self.spend(32 * (ports.len() - before).saturating_sub(1), word.span)?;
             }
         }
         state.note(&format!("EXPOSE {}", history::plain_list(&ports)));
@@ -477,7 +465,7 @@ impl Lowering<'_> {
             None => {}
         }
         if let Some(index) = self.file.stage_above(name, state.index) {
-            return Ok(self.stage(index)?.vertex);
+            return self.stage(index, span);
         }
         if name.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(self.fail(

@@ -111,7 +111,7 @@ fn the_environment_of_run() {
     let lowered = try_lower(text, &[("D", "given")], None).unwrap();
     let op = exec(&lowered);
     // ENV wins over the ARG of the same name; an ARG without value is no variable.
-    assert_eq!(op.env, ["PATH=/bin", "BASE=1", "E=given-1", "G=global", "D=given", "TARGETARCH=amd64"]);
+    assert_eq!(*op.env, ["PATH=/bin", "BASE=1", "E=given-1", "G=global", "D=given", "TARGETARCH=amd64"]);
     assert_eq!(op.cwd, "/home");
     assert_eq!(op.proxy, ["http_proxy=proxy:1"]);
     assert_eq!(
@@ -128,7 +128,7 @@ fn the_environment_of_run() {
 fn stages_inherit_config_and_args_and_only_reached_ones_are_lowered() {
     let text = "FROM scratch AS a\nARG V=1\nENV E=1\nWORKDIR w\nFROM none AS unused\nRUN x\nFROM a\nCOPY --from=A x y\nRUN echo\n";
     let lowered = lower_text(text);
-    assert_eq!(exec(&lowered).env, ["E=1", "V=1"]);
+    assert_eq!(*exec(&lowered).env, ["E=1", "V=1"]);
     assert_eq!(lowered.config.config.working_dir, "/w");
     // scratch, WORKDIR, COPY, RUN
     assert_eq!(lowered.graph.len(), 4);

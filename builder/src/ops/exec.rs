@@ -108,7 +108,7 @@ pub(crate) fn run<'a>(
     let missing = stubs::find_missing(&workspace.read(rootfs)?, &points)?;
 
     let active = workspace.prepare(parent.as_deref())?;
-    let mut env = op.env.clone();
+    let mut env = op.env.to_vec();
     env.append(&mut extra.env);
     for variable in &op.proxy {
         let name = variable.split('=').next().unwrap_or_default();

@@ -50,6 +50,8 @@ impl Context<'_, '_> {
 }
 
 fn is_stage_name(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_alphabetic())
+    // Each step carries the name of its stage.
+    name.len() <= 255
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.'))
 }

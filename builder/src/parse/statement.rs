@@ -6,7 +6,7 @@ use super::json::{self, Array};
 use super::lexer::Lexer;
 use super::source::{Span, Spanned};
 use super::words::{Args, is_blank};
-use super::{KEYWORDS, MAX_ERRORS, MAX_ERRORS_A_LINE};
+use super::{KEYWORDS, MAX_ERRORS, MAX_ERRORS_A_LINE, parse_trigger};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{Escape, Word};
 use crate::instruction::{Arg, ArgName, Command, Heredoc, Instruction, Onbuild, Pairs, Statement};
@@ -222,6 +222,11 @@ impl Context<'_, '_> {
             text.push('\n');
             text.push_str(&heredoc.raw);
             text.push_str(&heredoc.name);
+        }
+        // It is read again by each build on the image, without this file's directives.
+        if parse_trigger("ONBUILD", &text).is_err() {
+            return self
+                .fail(args.full_span(), "the trigger could not be read again from the image's config");
         }
         Some(Onbuild { text, trigger: Box::new(trigger) })
     }

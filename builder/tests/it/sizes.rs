@@ -1,0 +1,216 @@
+//! Files that are small and ask for much: an error or a result in seconds, and in memory that grows with the file.
+
+use builder::ignore::Ignore;
+use builder::testing;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+/// Unoptimised code on a busy machine; each takes well under a second by itself.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn bounded(what: &str, text: &str) {
+    let begin = Instant::now();
+    testing::containerfile(text.as_bytes());
+    testing::lower_stages(text.as_bytes());
+    let elapsed = begin.elapsed();
+    eprintln!("{elapsed:>12?} {what}");
+    assert!(elapsed < LIMIT, "{what}: {elapsed:?}");
+}
+
+fn repeated(count: usize, line: impl Fn(usize) -> String) -> String {
+    (0..count).map(line).collect()
+}
+
+#[test]
+fn many_stages() {
+    let chain = repeated(10_000, |n| match n {
+        0 => "FROM base AS s0\nRUN x\n".to_owned(),
+        n => format!("FROM s{} AS s{n}\nRUN x\n", n - 1),
+    });
+    bounded("10,000 stages, each on the one before", &chain);
+    let fan =
+        repeated(10_000, |n| format!("FROM base AS s{n}\nRUN x\nCOPY --from={} x y\n", n.saturating_sub(1)));
+    bounded("10,000 stages, each with a copy from the one before", &fan);
+    let triggers = repeated(5_000, |n| format!("FROM trigger AS a\nENV A={n}\n"));
+    bounded("5,000 stages whose triggers copy from the one before", &triggers);
+    let inherited = repeated(5_000, |n| format!("ENV A{n}=1\n"));
+    let heirs = repeated(5_000, |n| format!("FROM big AS s{n}\nRUN x\n"));
+    let use_all = repeated(5_000, |n| format!("COPY --from=s{n} x y\n"));
+    bounded(
+        "5,000 heirs of a big stage",
+        &format!("FROM base AS big\n{inherited}{heirs}FROM base\n{use_all}"),
+    );
+    let selves = repeated(10_000, |n| format!("FROM s{n} AS s{n}\nCOPY --from=s{n} a b\n"));
+    bounded("10,000 stages that refer to themselves", &selves);
+    let forward = repeated(5_000, |n| format!("FROM x AS s{n}\nCOPY --from=s{} a b\n", n + 1));
+    bounded("references to later stages", &forward);
+}
+
+#[test]
+fn many_instructions() {
+    for line in [
+        "RUN x\n",
+        "COPY a b\n",
+        "CMD x\n",
+        "WORKDIR a\n",
+        "LABEL a=$A\n",
+        "USER 1\n",
+        "ONBUILD RUN x\n",
+        "run X\n",
+    ] {
+        bounded(&format!("100,000 × {line:?}"), &format!("FROM base\n{}", line.repeat(100_000)));
+    }
+    bounded(
+        "100,000 ARGs",
+        &format!("FROM base\n{}RUN x\n", repeated(100_000, |n| format!("ARG A{n}=$A{}\n", n / 2))),
+    );
+    bounded("100,000 global ARGs", &format!("{}FROM base\n", repeated(100_000, |n| format!("ARG A{n}=1\n"))));
+    bounded("100,000 names of one ARG", &format!("FROM base\nARG{}\n", " a=$b".repeat(100_000)));
+    bounded(
+        "20,000 ENVs and RUNs in turn",
+        &format!("FROM base\n{}", repeated(20_000, |n| format!("ENV A{n}=1\nRUN x\n"))),
+    );
+    bounded("100,000 comments", &format!("FROM base\n{}", "# a comment\nARG a\n".repeat(100_000)));
+    bounded(
+        "100,000 unset variables",
+        &format!("FROM base\n{}", repeated(100_000, |n| format!("ENV B=${{NAME{n}}}\n"))),
+    );
+    bounded("ports", &format!("FROM base\n{}", "EXPOSE 1-65535\n".repeat(10_000)));
+}
+
+#[test]
+fn values_that_double() {
+    let double = repeated(40, |_| "ENV A=$A$A\n".to_owned());
+    bounded("a value doubled 40 times", &format!("FROM base\nENV A=xxxxxxxx\n{double}"));
+    let double = repeated(18, |_| "ENV A=$A$A\n".to_owned());
+    let big = format!("FROM base\nENV A=xxxxxxxx\n{double}");
+    for line in [
+        "LABEL a=$A\n",
+        "RUN x\n",
+        "LABEL a=${A:+x}\n",
+        "LABEL a=${A%%*a*b*c}\n",
+        "ENV B=${A//x/y}\n",
+        "ARG C=$A\n",
+    ] {
+        bounded(&format!("2 MiB in {line:?}"), &format!("{big}{}", line.repeat(10_000)));
+    }
+    bounded("2 MiB, 100,000 times in a line", &format!("{big}LABEL {}\n", "a=$A ".repeat(100_000)));
+    let global = repeated(40, |_| "ARG A=$A$A\n".to_owned());
+    bounded(
+        "a global value doubled",
+        &format!("ARG A=xxxxxxxx\n{global}{}FROM $A\n", "ARG B=$A\n".repeat(1_000)),
+    );
+    let pattern = format!("ENV B=${{A%%*{}b}}\n", "x".repeat(4_000));
+    bounded("a long pattern on a long value", &format!("{big}{}", pattern.repeat(100)));
+}
+
+#[test]
+fn long_lines() {
+    let x = "x".repeat(1 << 20);
+    for keyword in [
+        "RUN",
+        "COPY a",
+        "FROM",
+        "FROM a AS",
+        "LABEL",
+        "ENV",
+        "NOTHING",
+        "",
+        "ARG",
+        "EXPOSE",
+        "#",
+        "RUN --mount=",
+    ] {
+        bounded(&format!("1 MiB behind {keyword:?}"), &format!("FROM base\n{keyword} {x}\nRUN y\n"));
+        bounded(&format!("1 MiB right behind {keyword:?}"), &format!("FROM base\n{keyword}{x}\nRUN y\n"));
+    }
+    for part in [
+        "a ",
+        "$",
+        "${",
+        "${a:-",
+        "${a#",
+        "\\",
+        "\"",
+        "'",
+        "a=b ",
+        "--x ",
+        "--mount=type=bind ",
+        "<<a ",
+        "[\"",
+        "[",
+        ",",
+        "=",
+        "\u{0}",
+        "é ",
+        "\\\n",
+        "# x\n",
+        "<<a\na\n",
+        "{",
+    ] {
+        let long = part.repeat((1 << 20) / part.len());
+        for keyword in
+            ["RUN", "COPY", "ENV", "LABEL", "NOTHING", "CMD", "VOLUME", "ONBUILD COPY", "ARG", "HEALTHCHECK"]
+        {
+            bounded(
+                &format!("1 MiB of {part:?} behind {keyword}"),
+                &format!("FROM base\n{keyword} {long}\n"),
+            );
+        }
+        testing::heredoc(long.as_bytes());
+        testing::expand(long.as_bytes());
+    }
+    let marks = "<<a ".repeat(100_000);
+    bounded(
+        "100,000 marks of an unknown instruction",
+        &format!("FROM base\nNOTHING {marks}\n{}", "b\n".repeat(200_000)),
+    );
+    bounded("100,000 here-documents", &format!("FROM base\nCOPY {marks} /x/\n{}", "a\n".repeat(100_000)));
+    let deep = format!("{}{}", "${a:-".repeat(200_000), "}".repeat(200_000));
+    bounded("200,000 levels", &format!("FROM base\nENV A={deep}\nRUN x\n"));
+}
+
+#[test]
+fn a_large_here_document() {
+    let body = "0123456789abcde\n".repeat(50 << 16);
+    let begin = Instant::now();
+    testing::lower_stages(format!("FROM base\nRUN <<EOF\n{body}EOF\nCOPY <<EOF /x\n{body}EOF\n").as_bytes());
+    assert!(begin.elapsed() < LIMIT, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn many_patterns() {
+    let mut kinds: Vec<(&str, Box<dyn Fn(usize) -> String>)> = Vec::new();
+    kinds.push(("names", Box::new(|n| format!("dir{}/file{n}\n", n % 500))));
+    kinds.push(("names anywhere", Box::new(|n| format!("**/file{n}\n"))));
+    kinds.push(("globs", Box::new(|n| format!("dir{}/f*{n}.o\n", n % 500))));
+    kinds.push((
+        "exceptions",
+        Box::new(|n| if n == 0 { "*\n".to_owned() } else { format!("!dir{}/f{n}\n", n % 500) }),
+    ));
+    kinds.push(("wildcards first", Box::new(|n| format!("*{n}\n"))));
+    for (what, kind) in kinds {
+        let begin = Instant::now();
+        match Ignore::parse(&repeated(100_000, kind)) {
+            Err(error) => assert!(error.to_string().contains("more than 5000 patterns"), "{error}"),
+            Ok(ignore) => {
+                let mut seen = 0;
+                for directory in 0..500 {
+                    let name = format!("dir{directory}");
+                    let above = ignore.child(&ignore.root(), name.as_bytes());
+                    let _ = ignore.may_reinclude(&above, name.as_bytes());
+                    let mut path = String::new();
+                    for file in 0..100 {
+                        path.clear();
+                        let _ = write!(path, "{name}/file{}", file * 500 + directory);
+                        seen += usize::from(!ignore.child(&above, path.as_bytes()).ignored());
+                    }
+                }
+                eprintln!("{what}: {seen} seen");
+            }
+        }
+        assert!(begin.elapsed() < LIMIT, "{what}: {:?}", begin.elapsed());
+    }
+    let error = Ignore::parse(&"a".repeat(1 << 20)).unwrap_err();
+    assert!(error.to_string().len() < 400, "{error}");
+}
