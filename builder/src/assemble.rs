@@ -24,7 +24,7 @@ pub(crate) fn assemble(
     let now = jiff::Timestamp::now();
     // Seconds that no calendar has are the request's mistake; now is as good as any.
     let fixed =
-        request.timestamp.map(|seconds| jiff::Timestamp::from_second(seconds).unwrap_or(now).to_string());
+        request.time().map(|seconds| jiff::Timestamp::from_second(seconds).unwrap_or(now).to_string());
     let history = history(&lowered.history, layers, fixed.as_deref(), &now.to_string());
     let last = history.last().and_then(|entry| entry.created.clone());
     let created = fixed.or(last).unwrap_or_else(|| now.to_string());

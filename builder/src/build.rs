@@ -2,6 +2,7 @@
 
 mod exposure;
 mod failure;
+mod remote;
 mod work;
 
 pub(crate) use work::NamedLayer;
@@ -18,7 +19,7 @@ use crate::lower::{self, Lowered};
 use crate::ops;
 use crate::ports::{
     Cancel, Event, Executor, NetworkMode, PortError, Progress, RemoteCache, ResolvedImage, Resolver, Secrets,
-    VertexInfo,
+    SshAgents, VertexInfo,
 };
 use crate::secrets::{self, Search};
 use crate::solver::{self, Broken, Order};
@@ -54,6 +55,10 @@ pub struct BuildRequest<'a> {
     pub proxy: Vec<(String, String)>,
     /// `--secret`.
     pub secrets: Secrets,
+    /// `--ssh`.
+    pub ssh: SshAgents,
+    /// `--allow`: `security.insecure`, `device`.
+    pub allow: BTreeSet<String>,
     /// `--no-cache`.
     pub no_cache: bool,
     /// `--no-cache-filter`: stages that are built anew.
@@ -138,6 +143,17 @@ pub struct CacheEntry {
 /// layers that the step and those below it have, or `[[CHEAP, KEY], ..]`.
 pub const INLINE_CACHE: &str = "davit.buildcache.v1";
 
+impl BuildRequest<'_> {
+    /// Time of the image: the caller's, else that of the build argument `SOURCE_DATE_EPOCH`.
+    pub(crate) fn time(&self) -> Option<i64> {
+        let argument = || self.build_args.get(EPOCH).and_then(|value| value.parse().ok());
+        self.timestamp.or_else(argument)
+    }
+}
+
+/// The build argument that is a time.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 impl std::fmt::Debug for BuildRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BuildRequest")
@@ -206,6 +222,16 @@ pub enum Error {
     /// The Containerfile is wrong, or asks for something that is not supported; nothing ran.
     #[error(transparent)]
     Containerfile(#[from] Report),
+    /// A build argument that the builder itself reads is wrong.
+    #[error("build argument {name}: {value:?} is not {what}")]
+    Argument {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        what: &'static str,
+    },
     /// The ignore file is wrong.
     #[error("{name}: {source}")]
     IgnoreFile {
@@ -319,6 +345,16 @@ pub fn default_jobs() -> usize {
 /// The first failing step cancels those that run beside it, through `request.cancel`. What was built before a failure
 /// stays in the cache.
 pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
+    if let Some(value) = request.build_args.get(EPOCH)
+        && !value.is_empty()
+        && value.parse::<i64>().is_err()
+    {
+        return Err(Error::Argument {
+            name: EPOCH,
+            value: value.clone(),
+            what: "a number of seconds since 1970",
+        });
+    }
     let parsed = parse::parse(&request.containerfile_name, &request.containerfile);
     let file = parsed.into_result()?;
     let platform_args = platform_args(&request.platform, request.target.as_deref());
@@ -344,11 +380,12 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
             contexts: &request.named_contexts,
             network: request.network,
             step_settings: &request.step_settings,
-            proxy: &request.proxy,
+            proxy: &proxies(request),
             no_cache: request.no_cache,
             no_cache_filter: &request.no_cache_filter,
             labels: &request.labels,
             env: &request.env,
+            allow: &request.allow,
         },
         &|reference, platform| images.get(reference, platform),
     )
@@ -404,8 +441,8 @@ fn check(
     ignore: Option<&Ignore>,
     images: &ImageTable<'_>,
 ) -> Result<Vec<String>, Error> {
-    let settings =
-        lint::settings(file).map_err(|diagnostic| Report::new(file.source.clone(), vec![diagnostic]))?;
+    let settings = lint::settings(file, plan.build_args.get("BUILDKIT_DOCKERFILE_CHECK"))
+        .map_err(|diagnostic| Report::new(file.source.clone(), vec![diagnostic]))?;
     let options = LintOptions { plan, ignore, environments: images.environments() };
     let mut found = lint::check(file, &settings, &options);
     if settings.error && !found.is_empty() {
@@ -427,7 +464,7 @@ fn solve(
 ) -> Result<Built, Error> {
     let infos = vertex_infos(&lowered.graph);
     request.progress.event(Event::Plan(&infos));
-    let clamp = request.timestamp.filter(|_| request.rewrite_timestamp);
+    let clamp = request.time().filter(|_| request.rewrite_timestamp);
     let workspace = ops::snapshot::Workspace::new(request.store, request.lease, clamp).looking_for(search);
     let explainer =
         Explainer::new(request.store, request.lease, &lowered.graph, &infos, &line(&request.cache, request));
@@ -571,17 +608,34 @@ fn platform_args(target: &Platform, stage: Option<&str>) -> BTreeMap<String, Str
     args
 }
 
+/// Names of the proxy arguments, which steps see without ARG.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// Proxies of the steps: those given as arguments before those of the caller.
+fn proxies(request: &BuildRequest<'_>) -> Vec<(String, String)> {
+    let given = request.build_args.iter().filter(|(name, _)| {
+        PROXIES.contains(&name.to_ascii_uppercase().as_str())
+            && (**name == name.to_ascii_uppercase() || **name == name.to_ascii_lowercase())
+    });
+    let mut all: Vec<(String, String)> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
+    for (name, value) in &request.proxy {
+        if !all.iter().any(|(known, _)| known == name) {
+            all.push((name.clone(), value.clone()));
+        }
+    }
+    all
+}
+
 /// Build arguments that nothing asked for, as buildah warns of them.
 fn unused_args(request: &BuildRequest<'_>, used: &BTreeSet<String>) -> Option<String> {
-    const KNOWN: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
     let unused: Vec<&str> = request
         .build_args
         .keys()
         .filter(|name| {
             !used.contains(*name)
-                && !KNOWN.contains(&name.to_ascii_uppercase().as_str())
+                && !PROXIES.contains(&name.to_ascii_uppercase().as_str())
                 && !name.starts_with("BUILDKIT_")
-                && *name != "SOURCE_DATE_EPOCH"
+                && *name != EPOCH
         })
         .map(String::as_str)
         .collect();
@@ -596,7 +650,7 @@ fn vertex_infos(graph: &Graph) -> Vec<VertexInfo> {
         .collect();
     graph
         .vertices()
-        .filter(|(_, vertex)| vertex.place.step > 0 || matches!(vertex.op, Op::Http(_)))
+        .filter(|(_, vertex)| vertex.place.step > 0 || matches!(vertex.op, Op::Http(_) | Op::Git(_)))
         .map(|(id, vertex)| {
             let place = &vertex.place;
             let counted = format!("{}/{}", place.step, place.steps);

@@ -68,12 +68,17 @@ pub enum Op {
     Directory(DirectoryOp),
     /// A file from the network. No inputs.
     Http(HttpOp),
+    /// A commit of a git repository. No inputs.
+    Git(GitOp),
     /// RUN. Input 0 is the root file system, the others are those of its bind mounts.
     Exec(Box<ExecOp>),
     /// COPY or ADD. Input 0 is the root file system, the others are the sources'.
     Copy(Box<CopyOp>),
     /// WORKDIR. Input 0 is the root file system.
     Workdir(WorkdirOp),
+    /// A layer that was made on an empty root, on top of another root file system (`COPY --link`). Input 0 is what
+    /// is below, input 1 the layer.
+    Stack,
 }
 
 /// An image of the store.
@@ -105,6 +110,15 @@ pub struct HttpOp {
     pub checksum: Option<Digest>,
 }
 
+/// A commit of a git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GitOp {
+    /// Which one.
+    pub source: crate::ports::GitSource,
+    /// The commit that it must be, or its first digits.
+    pub checksum: Option<String>,
+}
+
 /// A command.
 #[derive(Debug, Clone, Serialize)]
 pub struct ExecOp {
@@ -122,6 +136,8 @@ pub struct ExecOp {
     pub network: NetworkMode,
     /// Whether the step runs without confinement.
     pub insecure: bool,
+    /// Devices of the host that the step sees.
+    pub devices: Vec<String>,
     /// Mounts, in order.
     pub mounts: Vec<MountOp>,
     /// A script that stands at its path while the step runs, mode 0755 (a here-document that begins with `#!`).
@@ -170,6 +186,10 @@ pub struct MountOp {
     pub target: String,
     /// Whether the step may not write.
     pub read_only: bool,
+    /// Further options in `mount`'s words: `nosuid`, `nodev`, `noexec`, propagation.
+    pub options: Vec<String>,
+    /// Whether all files belong to the step's user (buildah's `U`).
+    pub chown: bool,
     /// What is mounted.
     pub kind: MountKind,
 }
@@ -197,11 +217,32 @@ pub enum MountKind {
         uid: u32,
         /// Group when it is made.
         gid: u32,
+        /// Its first content: number of the input, path in it.
+        from: Option<(usize, String)>,
     },
     /// Memory.
     Tmpfs {
         /// Limit in bytes.
         size: Option<u64>,
+        /// Permission bits.
+        mode: Option<u32>,
+        /// Whether it begins with what the image has there.
+        copy_up: bool,
+    },
+    /// An agent that signs with the user's keys. Which keys these are is no part of the key.
+    Ssh {
+        /// Which agent.
+        id: String,
+        /// Whether the build fails without it.
+        required: bool,
+        /// Permission bits of the socket.
+        mode: u32,
+        /// Owner of the socket.
+        uid: u32,
+        /// Group of the socket.
+        gid: u32,
+        /// Whether `SSH_AUTH_SOCK` names it.
+        env: bool,
     },
     /// A secret, as file, variable or both. Its content is no part of the key.
     Secret {
@@ -254,6 +295,9 @@ pub struct CopyOp {
     pub parents: bool,
     /// Whether archives are unpacked.
     pub unpack: bool,
+    /// Whether files keep their owners where `chown` says nothing: those of stages and images do, those of the host
+    /// become root's.
+    pub keep_owners: bool,
 }
 
 /// One source of a [`CopyOp`].
@@ -280,6 +324,8 @@ pub enum CopySource {
         input: usize,
         /// Its name where the destination is a directory.
         name: String,
+        /// Whether it is unpacked if it is an archive.
+        unpack: bool,
     },
 }
 

@@ -111,8 +111,12 @@ pub fn parse_settings(text: &Spanned<String>) -> Result<CheckSettings, Diagnosti
     Ok(settings)
 }
 
-/// The settings of a file; an error in the directive is one of the file.
-pub fn settings(file: &Containerfile) -> Result<CheckSettings, Diagnostic> {
+/// The settings of a file, or those given from outside (`BUILDKIT_DOCKERFILE_CHECK`); an error in the directive is one
+/// of the file.
+pub fn settings(file: &Containerfile, given: Option<&String>) -> Result<CheckSettings, Diagnostic> {
+    if let Some(text) = given {
+        return parse_settings(&Spanned::new(text.clone(), crate::parse::Span::NOWHERE));
+    }
     file.directives.check.as_ref().map_or_else(|| Ok(CheckSettings::default()), parse_settings)
 }
 

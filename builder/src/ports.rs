@@ -65,6 +65,8 @@ pub struct StepSpec {
     pub mounts: Vec<StepMount>,
     /// Whether `RUN --security=insecure` was asked for (and allowed).
     pub insecure: bool,
+    /// Devices of the host that the step sees (`RUN --device`, and allowed): paths.
+    pub devices: Vec<String>,
     /// Host name, where the build fixes one (`BUILDKIT_SANDBOX_HOSTNAME`).
     pub hostname: Option<String>,
 }
@@ -78,6 +80,8 @@ pub struct StepMount {
     pub source: StepMountSource,
     /// Whether the step may not write to it.
     pub read_only: bool,
+    /// Further options in `mount`'s words: `nosuid`, `nodev`, `noexec`, propagation, `bind` instead of `rbind`.
+    pub options: Vec<String>,
 }
 
 /// What a [`StepMount`] shows.
@@ -96,6 +100,10 @@ pub enum StepMountSource {
     Tmpfs {
         /// Size limit in bytes.
         size: Option<u64>,
+        /// Permission bits; `None` = 1777.
+        mode: Option<u32>,
+        /// Whether it begins with a copy of what the root file system has at the target.
+        copy_up: bool,
     },
     /// A file with this content that never touches a disk (secrets).
     Bytes {
@@ -172,8 +180,77 @@ pub trait Resolver: Sync {
     /// and makes sure that its layers are in the store. Called from several threads at once.
     fn image(&self, reference: &str, platform: &Platform) -> Result<ResolvedImage, PortError>;
 
-    /// Downloads a file for `ADD URL`; `known` is what an earlier download of the same URL said about itself.
-    fn http(&self, url: &str, known: Option<&HttpMemory>) -> Result<HttpAnswer, PortError>;
+    /// Downloads a file for `ADD URL`.
+    fn http(&self, request: &HttpRequest<'_>) -> Result<HttpAnswer, PortError>;
+
+    /// Asks a repository which commit a name stands for: 40 or 64 hexadecimal digits.
+    fn git_commit(&self, source: &GitSource, access: &GitAccess<'_>) -> Result<String, PortError>;
+
+    /// Fetches a commit into an empty directory, submodules included where wanted. What the repository brings
+    /// (hooks, filters, configuration) must not run.
+    fn git_checkout(
+        &self,
+        source: &GitSource,
+        access: &GitAccess<'_>,
+        commit: &str,
+        into: &std::path::Path,
+    ) -> Result<(), PortError>;
+}
+
+/// A download.
+#[derive(Clone, Copy)]
+pub struct HttpRequest<'a> {
+    /// Where from.
+    pub url: &'a str,
+    /// What an earlier download of the same URL said about itself.
+    pub known: Option<&'a HttpMemory>,
+    /// Value of the `Authorization` header for the URL's host alone.
+    pub authorization: Option<&'a str>,
+    /// Fires when the build is given up.
+    pub cancel: &'a Cancel,
+}
+
+impl std::fmt::Debug for HttpRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpRequest")
+            .field("url", &self.url)
+            .field("known", &self.known)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place in a git repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct GitSource {
+    /// Address of the repository.
+    pub remote: String,
+    /// Branch, tag, full reference or commit; empty = the remote's HEAD.
+    pub reference: String,
+    /// Directory in it; empty = all of it.
+    pub subdir: String,
+    /// Whether the checkout keeps its `.git`.
+    pub keep_git_dir: bool,
+    /// Whether submodules are fetched.
+    pub submodules: bool,
+}
+
+/// What opens private repositories, and when to stop.
+#[derive(Clone, Copy)]
+pub struct GitAccess<'a> {
+    /// Value of the `Authorization` header.
+    pub header: Option<&'a str>,
+    /// A token, where there is no header.
+    pub token: Option<&'a str>,
+    /// Socket of an ssh agent.
+    pub agent: Option<&'a std::path::Path>,
+    /// Fires when the build is given up.
+    pub cancel: &'a Cancel,
+}
+
+impl std::fmt::Debug for GitAccess<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GitAccess").field("agent", &self.agent).finish_non_exhaustive()
+    }
 }
 
 /// An image in the store.
@@ -190,7 +267,7 @@ pub struct ResolvedImage {
 }
 
 /// What a server said about a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HttpMemory {
     /// `ETag` header.
     pub etag: Option<String>,
@@ -205,10 +282,8 @@ pub enum HttpAnswer {
     Unchanged,
     /// The file.
     File {
-        /// Its content.
+        /// Its content, in a file without a name.
         body: std::fs::File,
-        /// Name from `Content-Disposition` or the URL.
-        name: String,
         /// For the next time.
         memory: HttpMemory,
     },
@@ -354,3 +429,7 @@ impl AsFd for Cancel {
 
 /// Values of `--secret`, by ID.
 pub type Secrets = BTreeMap<String, Vec<u8>>;
+
+/// `--ssh`: sockets of agents on this host, by ID. An agent that holds the keys given on the command line is made by
+/// the caller.
+pub type SshAgents = BTreeMap<String, PathBuf>;

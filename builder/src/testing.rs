@@ -42,7 +42,7 @@ pub fn containerfile(bytes: &[u8]) {
         assert!(text.get(span.start..span.end).is_some(), "{span:?} cuts a character");
     });
     let options = LintOptions::default();
-    match lint::settings(&parsed.file) {
+    match lint::settings(&parsed.file, None) {
         Ok(settings) => draw(source, &lint::check(&parsed.file, &settings, &options)),
         Err(error) => draw(source, &[error]),
     }
@@ -147,7 +147,7 @@ pub fn lower_stages(bytes: &[u8]) {
         Err(errors) => return draw(&file.source, &errors),
     };
     let lint = LintOptions { plan: options, ..LintOptions::default() };
-    if let Ok(settings) = lint::settings(&file) {
+    if let Ok(settings) = lint::settings(&file, None) {
         draw(&file.source, &lint::check(&file, &settings, &lint));
     }
     let contexts = BTreeMap::from([
@@ -169,6 +169,7 @@ pub fn lower_stages(bytes: &[u8]) {
             no_cache_filter: &[],
             labels: &[],
             env: &[],
+            allow: &std::collections::BTreeSet::new(),
         },
         &|reference, _| image(reference),
     );

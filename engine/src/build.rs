@@ -5,6 +5,7 @@ mod containerfile;
 mod events;
 mod explain;
 mod failure;
+mod git;
 mod requests;
 mod resolver;
 mod watch;
@@ -27,7 +28,7 @@ use containerfile::{Containerfile, read_text};
 use events::Watcher;
 use failure::build_error;
 use resolver::ImageResolver;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use watch::Watch;
@@ -101,7 +102,12 @@ impl Engine {
         // what a step can see of these may change what it makes; limits and name servers do not count
         let step_settings = step_settings(request);
         let executor = StepExecutor::new(self, settings)?;
-        let resolver = ImageResolver { engine: self, request, progress };
+        let resolver = ImageResolver {
+            engine: self,
+            request,
+            progress,
+            scratch: lease.directory().map_err(crate::error::storage("begin the build"))?,
+        };
         let imports =
             Imports::new(self, &lease, &request.cache.from, &request.registry, &platform, progress)?;
         let watcher = Watcher { progress, names: Mutex::new(BTreeMap::new()), watch: &watch };
@@ -119,6 +125,8 @@ impl Engine {
             build_args: request.build_args.iter().cloned().collect(),
             proxy: request.proxy_env.clone(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            allow: BTreeSet::new(),
             no_cache: request.no_cache,
             no_cache_filter: Vec::new(),
             jobs: request.jobs.filter(|jobs| *jobs > 0),

@@ -1,5 +1,6 @@
 //! The solver's work: operations, their keys and their records.
 
+use super::remote::{Commit, Download, Remote};
 use super::{AssertCached, BuildRequest, CacheEntry, Context, Error, NamedContext, failure};
 use crate::cache::content_hash::Selection;
 use crate::cache::listing::Listing;
@@ -7,17 +8,16 @@ use crate::cache::memory::Memory;
 use crate::cache::{Key, index, key};
 use crate::context::{self, OpenContext};
 use crate::explain::{Explainer, Miss};
-use crate::graph::{CopyOp, CopySource, Edge, ExecOp, Graph, HttpOp, MountKind, Op, Place, VertexId};
+use crate::graph::{CopyOp, CopySource, Edge, ExecOp, Graph, MountKind, Op, Place, VertexId};
 use crate::ignore::Ignore;
 use crate::ops::exec::{self, Repairs, Surroundings};
 use crate::ops::snapshot::{Own, Rootfs, Workspace, wait_for_digest};
 use crate::ops::tree::Tree;
-use crate::ops::{self, copy, mounts, owner};
-use crate::ports::{Event, HttpAnswer, HttpMemory};
+use crate::ops::{self, copy, mounts, owner, stack};
+use crate::ports::Event;
 use crate::solver::{Broken, Step, VertexKeys, Work};
 use oci::{ChainId, DiffId, Digest, Digester};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -31,7 +31,8 @@ const LONG_WAIT: Duration = Duration::from_millis(50);
 pub(super) enum Output {
     Rootfs(Rootfs),
     Context(Arc<OpenContext>),
-    Download { file: Arc<File>, digest: Digest, modified: Option<i64> },
+    Download(Arc<Download>),
+    Commit(Arc<Commit>),
 }
 
 /// One build's work.
@@ -133,7 +134,19 @@ impl<'a> Build<'a> {
         match output {
             Output::Rootfs(rootfs) => self.workspace.read(rootfs),
             Output::Context(context) => Ok(context.tree.clone()),
-            Output::Download { .. } => Err(Broken::Stuck.into()),
+            Output::Commit(commit) => self.remote().tree(commit),
+            Output::Download(_) => Err(Broken::Stuck.into()),
+        }
+    }
+
+    fn remote(&self) -> Remote<'_> {
+        Remote {
+            store: self.request.store,
+            lease: self.workspace.lease,
+            resolver: self.request.resolver,
+            secrets: &self.request.secrets,
+            ssh: &self.request.ssh,
+            cancel: &self.request.cancel,
         }
     }
 
@@ -161,15 +174,20 @@ impl<'a> Build<'a> {
         output: &Output,
         step: &Step<'_>,
     ) -> Result<(Digest, Listing), ops::Error> {
-        if let Output::Download { digest, modified, .. } = output {
-            let mut digester = Digester::new();
-            digester.update(digest.as_str().as_bytes());
-            digester.update(format!("{modified:?}").as_bytes());
-            return Ok((digester.finish(), Listing::default()));
+        match output {
+            Output::Download(download) => {
+                let mut digester = Digester::new();
+                digester.update(download.digest.as_str().as_bytes());
+                digester.update(format!("{:?}", download.modified).as_bytes());
+                return Ok((digester.finish(), Listing::default()));
+            }
+            Output::Commit(commit) => return Ok((commit.digest(), Listing::default())),
+            Output::Rootfs(_) | Output::Context(_) => {}
         }
         let tree = self.tree(output)?;
         let memory = self.memory_of(edge);
-        let mut selection = Selection::new(memory.as_deref());
+        let owners = op.keep_owners && op.chown.is_none();
+        let mut selection = Selection::new(memory.as_deref()).with_owners(owners);
         for source in &op.sources {
             let CopySource::Path { input: number, path } = source else { continue };
             if *number != input {
@@ -201,9 +219,14 @@ impl<'a> Build<'a> {
     ) -> Result<(Digest, Listing), ops::Error> {
         let tree = self.tree(output)?;
         let memory = self.memory_of(edge);
-        let mut selection = Selection::new(memory.as_deref());
+        let owners = matches!(output, Output::Rootfs(_));
+        let mut selection = Selection::new(memory.as_deref()).with_owners(owners);
         for mount in &op.mounts {
-            let MountKind::Bind { input: number, source } = &mount.kind else { continue };
+            let (MountKind::Bind { input: number, source }
+            | MountKind::Cache { from: Some((number, source)), .. }) = &mount.kind
+            else {
+                continue;
+            };
             if *number != input {
                 continue;
             }
@@ -214,36 +237,12 @@ impl<'a> Build<'a> {
         selection.finish(step.compute)
     }
 
-    fn download(&self, op: &HttpOp) -> Result<Output, ops::Error> {
-        let failed = |source| ops::Error::Port { action: format!("download {}", op.url), source };
-        let answer = self.request.resolver.http(&op.url, None).map_err(failed)?;
-        let HttpAnswer::File { body, memory: HttpMemory { last_modified, .. }, .. } = answer else {
-            return Err(failed("the server said that nothing changed, and was not asked".into()));
-        };
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&body));
-        let mut reader = sys::fs::open(Path::new(&path)).map_err(storage::Error::from)?;
-        let mut digester = match &op.checksum {
-            Some(expected) => Digester::for_digest(expected),
-            None => Digester::new(),
-        };
-        std::io::copy(&mut reader, &mut digester).map_err(ops::io_error("read", op.url.as_str()))?;
-        let digest = digester.finish();
-        if let Some(expected) = &op.checksum
-            && *expected != digest
-        {
-            return Err(ops::Error::Checksum {
-                url: op.url.clone(),
-                expected: expected.clone(),
-                actual: digest,
-            });
-        }
-        Ok(Output::Download { file: Arc::new(body), digest, modified: last_modified })
-    }
-
     fn run_op(&self, vertex: VertexId, inputs: &[Output], step: &Step<'_>) -> Result<Output, ops::Error> {
         let op = &self.graph.vertex(vertex).op;
-        if let Op::Http(op) = op {
-            return self.download(op);
+        match op {
+            Op::Http(op) => return Ok(Output::Download(Arc::new(self.remote().download(op)?))),
+            Op::Git(op) => return Ok(Output::Commit(Arc::new(self.remote().commit(op)?))),
+            _ => {}
         }
         let Some(Output::Rootfs(rootfs)) = inputs.first() else { return Err(Broken::Stuck.into()) };
         let made = match op {
@@ -254,6 +253,7 @@ impl<'a> Build<'a> {
                     secrets: &self.request.secrets,
                     remote: self.request.cache.remote,
                     repairs: &self.repairs,
+                    ssh: &self.request.ssh,
                 };
                 let mut trees = BTreeMap::new();
                 for (number, output) in inputs.iter().enumerate().skip(1) {
@@ -264,20 +264,23 @@ impl<'a> Build<'a> {
                         Some(mounts::Source::Rootfs(rootfs.clone(), trees.get(&number)?.clone()))
                     }
                     Output::Context(context) => Some(mounts::Source::Context(context.clone())),
-                    Output::Download { .. } => None,
+                    Output::Download(_) | Output::Commit(_) => None,
                 };
                 exec::run(op, &around, rootfs, &source, step)?
             }
             Op::Copy(op) => {
                 let mut trees = BTreeMap::new();
+                let mut files = BTreeMap::new();
                 for (number, output) in inputs.iter().enumerate().skip(1) {
-                    if !matches!(output, Output::Download { .. }) {
+                    if let Output::Download(download) = output {
+                        files.insert(number, (self.remote().file(download)?, download.modified));
+                    } else {
                         trees.insert(number, self.tree(output)?);
                     }
                 }
-                let input = |number: usize| match inputs.get(number)? {
-                    Output::Download { file, modified, .. } => Some(copy::Input::Download(file, *modified)),
-                    _ => trees.get(&number).map(copy::Input::Tree),
+                let input = |number: usize| match files.get(&number) {
+                    Some((file, modified)) => Some(copy::Input::Download(file, *modified)),
+                    None => trees.get(&number).map(copy::Input::Tree),
                 };
                 self.workspace.write_layer(rootfs, |into| copy::copy_all(op, into, &input, step.cancel))?
             }
@@ -293,7 +296,13 @@ impl<'a> Build<'a> {
                 };
                 into.make_directories(&path.path, owner).map(|_| ())
             })?,
-            Op::Scratch | Op::Image(_) | Op::Directory(_) | Op::Http(_) => return Err(Broken::Stuck.into()),
+            Op::Stack => {
+                let Some(Output::Rootfs(layer)) = inputs.get(1) else { return Err(Broken::Stuck.into()) };
+                stack::stack(self.workspace, rootfs, layer, step.cancel)?
+            }
+            Op::Scratch | Op::Image(_) | Op::Directory(_) | Op::Http(_) | Op::Git(_) => {
+                return Err(Broken::Stuck.into());
+            }
         };
         self.start_digest(&made, step);
         Ok(Output::Rootfs(made))
@@ -494,8 +503,9 @@ impl Work for Build<'_> {
 
     fn missed(&self, miss: &Miss<'_>) -> Result<(), Error> {
         let vertex = self.graph.vertex(miss.vertex);
-        if matches!(vertex.op, Op::Http(_)) {
-            // A download is asked for to know what it is, not because anything changed.
+        if matches!(vertex.op, Op::Http(_) | Op::Git(_) | Op::Stack) {
+            // A download is asked for to know what it is, not because anything changed; and a layer that is only put
+            // on another base was not made again.
             return Ok(());
         }
         let causes = self.explainer.miss(miss);

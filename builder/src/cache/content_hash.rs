@@ -1,5 +1,6 @@
 //! Digests of what an operation selects of a tree: names, types, modes, content, link targets, extended attributes;
-//! neither times nor owners, because COPY does not keep those from its source.
+//! not times, because nobody goes by them; owners only where
+//! COPY keeps them.
 //!
 //! Each file has a digest of its own (without its name and mode), so that the memory can keep it; the selection's
 //! digest is made of names, modes and those. The paths with their digests are also kept as a [`Listing`].
@@ -58,11 +59,17 @@ pub(crate) struct Selection<'a> {
     items: Vec<Item>,
     unread: Vec<(Tree, Unread)>,
     bytes: u64,
+    owners: bool,
 }
 
 impl<'a> Selection<'a> {
     pub(crate) fn new(memory: Option<&'a Memory>) -> Self {
-        Self { memory, items: Vec::new(), unread: Vec::new(), bytes: 0 }
+        Self { memory, items: Vec::new(), unread: Vec::new(), bytes: 0, owners: false }
+    }
+
+    /// Makes owners count: those of stages and images are kept or seen, those of the host are not.
+    pub(crate) fn with_owners(self, owners: bool) -> Self {
+        Self { owners, ..self }
     }
 
     /// Adds bytes that the key depends on.
@@ -93,6 +100,11 @@ impl<'a> Selection<'a> {
                 if entry.path.as_os_str().is_empty() && contents_only && beneath::is_directory(entry.stat) {
                     Item { label, path: None, mode: 0, content: Content::Known(Digest::of(b"contents")) }
                 } else {
+                    if self.owners {
+                        label.push(0);
+                        label.extend_from_slice(&entry.stat.st_uid.to_le_bytes());
+                        label.extend_from_slice(&entry.stat.st_gid.to_le_bytes());
+                    }
                     let content = self.content(tree, path, entry.stat)?;
                     Item { label, path: Some(shown), mode: mode(entry.stat), content }
                 };
@@ -136,7 +148,7 @@ impl<'a> Selection<'a> {
 
     /// Reads what has to be read; makes the digest of all, and the list of it.
     pub(crate) fn finish(self, compute: Compute) -> Result<(Digest, Listing), Error> {
-        let Self { memory, items, unread, bytes } = self;
+        let Self { memory, items, unread, bytes, owners: _ } = self;
         let unread: Arc<Vec<(Tree, Unread)>> = Arc::new(unread);
         let digests: Vec<Result<Digest, Error>> = if bytes <= INLINE_BYTES {
             hash_files(&unread)

@@ -210,7 +210,7 @@ impl<'a> Explainer<'a> {
         let vertex = self.graph.vertex(id);
         let from = vertex.inputs[input].from;
         let kind = match (&self.graph.vertex(from).op, &vertex.op) {
-            (Op::Http(_), _) => CauseKind::Download,
+            (Op::Http(_) | Op::Git(_), _) => CauseKind::Download,
             (_, Op::Exec(_)) => CauseKind::Mount,
             _ => CauseKind::Path,
         };
@@ -251,6 +251,7 @@ impl<'a> Explainer<'a> {
                 (name.unwrap_or_else(|| "the context".to_owned()), String::new())
             }
             Op::Http(op) => (op.url.clone(), String::new()),
+            Op::Git(op) => (op.source.remote.clone(), String::new()),
             _ => {
                 let info = self.infos.iter().find(|info| info.id == id.0);
                 let name = info.map_or(vertex.place.text.as_str(), |info| info.name.as_str());

@@ -4,7 +4,7 @@ use crate::parse::parse;
 
 fn rules_with(text: &str, options: &LintOptions<'_>) -> Vec<(&'static str, usize)> {
     let file = parse("Containerfile", text).into_result().unwrap();
-    let settings = settings(&file).unwrap();
+    let settings = settings(&file, None).unwrap();
     check(&file, &settings, options)
         .into_iter()
         .map(|warning| (warning.rule.unwrap_or("unknown"), file.source.line(warning.span.start)))

@@ -181,6 +181,7 @@ fn expanded_words(instruction: &Instruction) -> Vec<&Word> {
             .flat_map(|mount| &mount.fields)
             .filter(|field| field.key.node != "from")
             .filter_map(|field| field.value.as_ref())
+            .chain(&run.devices)
             .collect(),
         Instruction::Cmd(_)
         | Instruction::Entrypoint(_)

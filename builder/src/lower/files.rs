@@ -1,10 +1,11 @@
 //! COPY and ADD.
 
 use super::state::State;
-use super::{Error, Lowering, history};
+use super::{Error, Lowering, git, history};
 use crate::expand::Word;
-use crate::graph::{CopyOp, CopySource, Edge, HttpOp, Op, Place, Vertex};
+use crate::graph::{CopyOp, CopySource, Edge, GitOp, HttpOp, Op, Place, Vertex};
 use crate::instruction::{Copy, CopySource as Source, Statement, parse_chmod};
+use crate::parse::Span;
 
 impl Lowering<'_> {
     pub(super) fn copy(
@@ -16,9 +17,6 @@ impl Lowering<'_> {
     ) -> Result<(), Error> {
         let keyword = if add { "ADD" } else { "COPY" };
         let flags = &copy.flags;
-        if let Some(flag) = &flags.keep_git_dir {
-            return Err(self.refuse(flag.span, "ADD of git repositories is not supported"));
-        }
         let optional = |this: &mut Self, word: &Option<Word>| match word {
             Some(word) => this.expand(state, word).map(|value| Some((value, word.span))),
             None => Ok(None),
@@ -30,12 +28,6 @@ impl Lowering<'_> {
             parse_chmod(value).map_err(|reason| self.refuse(*span, reason))?;
         }
         let chmod = chmod.map(|(value, _)| value);
-        let checksum = match checksum {
-            None => None,
-            Some((value, span)) => {
-                Some(value.parse::<oci::Digest>().map_err(|error| self.refuse(span, error.to_string()))?)
-            }
-        };
         let mut exclude = Vec::new();
         for word in &flags.exclude {
             exclude.push(self.expand(state, word)?);
@@ -49,7 +41,11 @@ impl Lowering<'_> {
         let destination = state.absolute(&written);
         self.spend(destination.len().saturating_sub(written.len()), copy.destination.span)?;
 
-        let mut inputs = vec![Edge::whole(state.vertex)];
+        // As in BuildKit: --chmod takes the meaning from --link. A name in --chown is looked up in what is below.
+        let by_number = chown.as_deref().is_none_or(is_numeric);
+        let own_layer = link && chmod.is_none() && by_number;
+        let below = if own_layer { self.scratch() } else { state.vertex };
+        let mut inputs = vec![Edge::whole(below)];
         let mut tree_input = None;
         let mut sources = Vec::new();
         let mut text = keyword.to_owned();
@@ -91,23 +87,29 @@ impl Lowering<'_> {
                             return Err(self.refuse(word.span, message));
                         }
                         Some(Remote::Git) => {
-                            return Err(self.refuse(word.span, "ADD of git repositories is not supported"));
+                            downloads += 1;
+                            let keep = flags.keep_git_dir.as_ref().map(|flag| flag.node);
+                            let op = self.git(&path, keep, checksum.as_ref(), word.span)?;
+                            let vertex = self.download(state, &path, Op::Git(op));
+                            inputs.push(Edge::by_content(vertex));
+                            sources.push(CopySource::Path { input: inputs.len() - 1, path: "/".to_owned() });
                         }
                         Some(Remote::Http) => {
-                            if flags.unpack.as_ref().is_some_and(|flag| flag.node) {
-                                let message = "ADD --unpack of a URL is not supported";
-                                return Err(self.refuse(word.span, message));
-                            }
                             downloads += 1;
-                            let vertex = self.graph.add(Vertex {
-                                op: Op::Http(HttpOp { url: path.clone(), checksum: checksum.clone() }),
-                                inputs: Vec::new(),
-                                no_cache: state.no_cache,
-                                place: Place { step: 0, ..state.place(&format!("download {path}")) },
-                            });
+                            let checksum = match &checksum {
+                                None => None,
+                                Some((value, span)) => Some(
+                                    value
+                                        .parse::<oci::Digest>()
+                                        .map_err(|error| self.refuse(*span, error.to_string()))?,
+                                ),
+                            };
+                            let op = HttpOp { url: path.clone(), checksum };
+                            let vertex = self.download(state, &path, Op::Http(op));
                             inputs.push(Edge::by_content(vertex));
+                            let unpack = flags.unpack.as_ref().is_some_and(|flag| flag.node);
                             let name = url_name(&path);
-                            sources.push(CopySource::Download { input: inputs.len() - 1, name });
+                            sources.push(CopySource::Download { input: inputs.len() - 1, name, unpack });
                         }
                         None => {
                             let input = match tree_input {
@@ -128,12 +130,17 @@ impl Lowering<'_> {
                 }
             }
         }
-        if checksum.is_some() && downloads == 0 {
-            let span = flags.checksum.as_ref().map_or(statement.span, |word| word.span);
-            return Err(self.refuse(span, "--checksum is for downloads"));
+        if let Some((_, span)) = &checksum
+            && downloads != 1
+        {
+            return Err(self.refuse(*span, "--checksum is for one download"));
         }
         text.push(' ');
         text.push_str(&destination);
+        // Archives bring owners of their own, and what is downloaded has none.
+        let keep_owners = tree_input.is_some_and(|input: usize| {
+            !matches!(self.graph.vertex(inputs[input].from).op, Op::Directory(_))
+        });
         let op = CopyOp {
             add,
             sources,
@@ -143,17 +150,62 @@ impl Lowering<'_> {
             exclude,
             parents,
             unpack: flags.unpack.as_ref().map_or(add, |flag| flag.node),
+            keep_owners,
         };
         state.step += 1;
-        state.vertex = self.graph.add(Vertex {
+        let place = state.place(&statement.text);
+        let made = self.graph.add(Vertex {
             op: Op::Copy(Box::new(op)),
             inputs,
             no_cache: state.no_cache,
-            place: state.place(&statement.text),
+            place: place.clone(),
         });
+        state.vertex = if own_layer {
+            // Not a step of its own for users.
+            let place = Place { step: 0, ..place };
+            let inputs = vec![Edge::whole(state.vertex), Edge::whole(made)];
+            self.graph.add(Vertex { op: Op::Stack, inputs, no_cache: false, place })
+        } else {
+            made
+        };
         state.push(history::entry(&text, true, true));
         Ok(())
     }
+
+    /// A vertex for what comes from the network.
+    fn download(&mut self, state: &State, shown: &str, op: Op) -> crate::graph::VertexId {
+        let text = format!("download {}", git::without_password(shown));
+        let place = Place { step: 0, ..state.place(&text) };
+        self.graph.add(Vertex { op, inputs: Vec::new(), no_cache: state.no_cache, place })
+    }
+
+    fn git(
+        &self,
+        address: &str,
+        keep_git_dir: Option<bool>,
+        checksum: Option<&(String, Span)>,
+        span: Span,
+    ) -> Result<GitOp, Error> {
+        let mut found = git::parse(address).map_err(|reason| self.refuse(span, reason))?;
+        if let Some((value, span)) = checksum {
+            if !git::is_commit_prefix(value) {
+                let message = format!("`{value}` is no commit: it is 7 to 64 hexadecimal digits");
+                return Err(self.refuse(*span, message));
+            }
+            if found.checksum.as_ref().is_some_and(|other| other != value) {
+                return Err(self.refuse(*span, "the address asks for another commit"));
+            }
+            found.checksum = Some(value.clone());
+        }
+        if let Some(keep) = keep_git_dir {
+            found.source.keep_git_dir = keep;
+        }
+        Ok(found)
+    }
+}
+
+fn is_numeric(owner: &str) -> bool {
+    owner.split(':').all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 enum Remote {
@@ -168,12 +220,12 @@ fn remote(source: &str) -> Option<Remote> {
     if http {
         return Some(if before_fragment.ends_with(".git") { Remote::Git } else { Remote::Http });
     }
-    let scp = source
-        .split_once(':')
-        .is_some_and(|(host, path)| host.contains('@') && !host.contains('/') && !path.is_empty());
-    let git = source.starts_with("git://")
-        || source.starts_with("ssh://")
-        || (scp && before_fragment.ends_with(".git"));
+    let plain =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let scp = source.split_once(':').is_some_and(|(login, path)| {
+        login.split_once('@').is_some_and(|(user, host)| plain(user) && plain(host)) && !path.is_empty()
+    });
+    let git = source.starts_with("git://") || source.starts_with("ssh://") || scp;
     git.then_some(Remote::Git)
 }
 

@@ -4,7 +4,9 @@
 //! come through [`Images`], already resolved.
 
 mod files;
+mod git;
 mod history;
+mod mounts;
 mod run;
 mod stage;
 mod state;
@@ -38,6 +40,8 @@ pub(crate) struct Options<'a> {
     pub(crate) no_cache_filter: &'a [String],
     pub(crate) labels: &'a [(String, String)],
     pub(crate) env: &'a [(String, String)],
+    /// What steps may ask for beyond the usual.
+    pub(crate) allow: &'a BTreeSet<String>,
 }
 
 /// Gives images by reference; asked once for each reference and platform.

@@ -2,8 +2,10 @@
 
 use super::state::State;
 use super::{Error, Lowering, history};
-use crate::graph::{Edge, ExecOp, MountKind as Kind, MountOp, Op, Script as ScriptFile, Sharing, Vertex};
-use crate::instruction::{CacheSharing, Mount, MountKind, Network, Run, Script, Security, Statement};
+use crate::diagnostic::Diagnostic;
+use crate::graph::{Edge, ExecOp, MountKind, MountOp, Op, Script as ScriptFile, Vertex};
+use crate::instruction::{Network, Run, Script, Security, Statement};
+use crate::parse::Span;
 use crate::ports::NetworkMode;
 use std::sync::Arc;
 
@@ -12,13 +14,17 @@ const SCRIPTS: &str = "/dev/pipes";
 
 impl Lowering<'_> {
     pub(super) fn run(&mut self, state: &mut State, statement: &Statement, run: &Run) -> Result<(), Error> {
-        if let Some(device) = run.devices.first() {
-            return Err(self.refuse(device.span, "RUN --device is not supported"));
-        }
-        if let Some(security) = &run.security
-            && security.node == Security::Insecure
-        {
-            return Err(self.refuse(security.span, "RUN --security=insecure is not allowed"));
+        let insecure = match &run.security {
+            Some(security) if security.node == Security::Insecure => {
+                self.need("security.insecure", "RUN --security=insecure", security.span)?;
+                true
+            }
+            _ => false,
+        };
+        let mut devices = Vec::new();
+        for word in &run.devices {
+            let text = self.expand(state, word)?;
+            devices.extend(self.device(&text, word.span)?);
         }
         let mut script_file = None;
         let argv = match run.script() {
@@ -40,14 +46,9 @@ impl Lowering<'_> {
             let lookup = |name: &str| state.lookup(name);
             let mount = flag.evaluate(&lookup).map_err(|diagnostic| self.fail(diagnostic))?;
             self.spend_values(state, mount.span)?;
-            // Labels of SELinux mean nothing where there is none; the others would be missed.
-            let label = |option: &str| matches!(option, "z") || option.starts_with("relabel=");
-            if let Some(extra) = mount.extra.iter().find(|extra| !label(&extra.node)) {
-                return Err(
-                    self.refuse(extra.span, format!("the mount option `{}` is not supported", extra.node))
-                );
-            }
-            mounts.push(self.mount(state, mount, &mut inputs)?);
+            let is_agent = |mount: &&MountOp| matches!(mount.kind, MountKind::Ssh { .. });
+            let agents = mounts.iter().filter(is_agent).count();
+            mounts.push(self.mount(state, mount, &mut inputs, agents)?);
         }
         let network = match run.network.as_ref().map(|network| network.node) {
             None => self.options.network,
@@ -71,7 +72,8 @@ impl Lowering<'_> {
             cwd: state.workdir().to_owned(),
             user: state.config.config.user.clone(),
             network,
-            insecure: false,
+            insecure,
+            devices,
             mounts,
             script: script_file,
             settings: self.options.step_settings.to_owned(),
@@ -111,54 +113,39 @@ impl Lowering<'_> {
         Ok(env)
     }
 
-    fn mount(&mut self, state: &State, mount: Mount, inputs: &mut Vec<Edge>) -> Result<MountOp, Error> {
-        let span = mount.span;
-        let mut target = mount.target;
-        let kind = match mount.kind {
-            MountKind::Bind { from, source } => {
-                let vertex = match from {
-                    Some(from) => self.source(state, &from.node, from.span)?,
-                    None => self.directory(None),
-                };
-                inputs.push(Edge::by_content(vertex));
-                Kind::Bind { input: inputs.len() - 1, source }
-            }
-            MountKind::Cache { from: Some(from), .. } => {
-                return Err(self.refuse(from.span, "RUN --mount=type=cache with from= is not supported"));
-            }
-            MountKind::Cache { id, sharing, mode, uid, gid, .. } => {
-                let namespace = self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
-                let name = id.unwrap_or_else(|| state.absolute(&target));
-                let id = match namespace {
-                    Some(namespace) => format!("{namespace}/{name}"),
-                    None => name,
-                };
-                let sharing = match sharing {
-                    CacheSharing::Shared => Sharing::Shared,
-                    CacheSharing::Locked => Sharing::Locked,
-                    CacheSharing::Private => Sharing::Private,
-                };
-                Kind::Cache { id, sharing, mode, uid, gid }
-            }
-            MountKind::Tmpfs { size } => Kind::Tmpfs { size },
-            MountKind::Secret { id, env, required, mode, uid, gid } => {
-                let file = env.is_none() || !target.is_empty();
-                if target.is_empty() {
-                    target = format!("/run/secrets/{id}");
-                }
-                Kind::Secret { id, file, env, required, mode, uid, gid }
-            }
-            MountKind::Ssh { .. } => {
-                return Err(self.refuse(span, "RUN --mount=type=ssh is not supported"));
-            }
-        };
-        let absolute = state.absolute(&target);
-        self.spend(absolute.len().saturating_sub(target.len()), span)?;
-        let target = if absolute.len() > 1 { absolute.trim_end_matches('/').to_owned() } else { absolute };
-        if target == "/" {
-            return Err(self.refuse(span, "a mount at / would hide the image"));
+    /// Fails unless the caller of the build allowed it.
+    fn need(&self, entitlement: &str, what: &str, span: Span) -> Result<(), Error> {
+        if self.options.allow.contains(entitlement) {
+            return Ok(());
         }
-        Ok(MountOp { target, read_only: mount.read_only, kind })
+        let error = Diagnostic::error(span, format!("{what} is not allowed"));
+        Err(self.fail(error.with_hint(format!("build with --allow {entitlement}"))))
+    }
+
+    /// `NAME[,required]`: a device of the host by its path. Devices that a vendor describes (CDI) are not known, so
+    /// one that is not required is left out, as where there is none.
+    fn device(&self, text: &str, span: Span) -> Result<Option<String>, Error> {
+        let mut parts = text.split(',');
+        let name = parts.next().unwrap_or_default();
+        let mut required = false;
+        for part in parts {
+            match part {
+                "required" | "required=true" => required = true,
+                "required=false" => required = false,
+                _ => return Err(self.refuse(span, format!("a device has no option `{part}`"))),
+            }
+        }
+        if name.starts_with("/dev/") {
+            self.need("device", "RUN --device", span)?;
+            return Ok(Some(name.to_owned()));
+        }
+        if required || !name.contains('/') {
+            let error = Diagnostic::error(span, format!("the device `{name}` is not known"));
+            return Err(self.fail(
+                error.with_hint("devices are given by path, like /dev/fuse; CDI names are not supported"),
+            ));
+        }
+        Ok(None)
     }
 }
 

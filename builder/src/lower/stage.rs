@@ -71,6 +71,11 @@ impl Lowering<'_> {
                 Instruction::Run(_) | Instruction::Copy(_) | Instruction::Add(_) | Instruction::Workdir(_)
             )
         };
+        // As BuildKit and buildah: an image always has a PATH.
+        if !state.env.contains("PATH") {
+            let (name, value) = crate::ops::exec::DEFAULT_PATH.split_once('=').unwrap_or_default();
+            state.env.set(name, value);
+        }
         state.steps = 1
             + statements.iter().filter(makes_layer).count()
             + stage.instructions.iter().filter(makes_layer).count();
@@ -184,6 +189,7 @@ impl Lowering<'_> {
                         exclude: Vec::new(),
                         parents: false,
                         unpack: false,
+                        keep_owners: false,
                     };
                     let vertex = self.graph.add(Vertex {
                         op: Op::Copy(Box::new(op)),
@@ -230,7 +236,7 @@ impl Lowering<'_> {
         })
     }
 
-    fn scratch(&mut self) -> VertexId {
+    pub(super) fn scratch(&mut self) -> VertexId {
         self.root(Vec::new(), Op::Scratch)
     }
 

@@ -51,6 +51,7 @@ fn try_lower(text: &str, args: &[(&str, &str)], target: Option<&str>) -> Result<
             no_cache_filter: &[],
             labels: &[],
             env: &[],
+            allow: &BTreeSet::new(),
         },
         &|reference, _| if reference == "base" { Ok(Arc::new(base())) } else { Err("no such image".into()) },
     )
@@ -128,7 +129,7 @@ fn the_environment_of_run() {
 fn stages_inherit_config_and_args_and_only_reached_ones_are_lowered() {
     let text = "FROM scratch AS a\nARG V=1\nENV E=1\nWORKDIR w\nFROM none AS unused\nRUN x\nFROM a\nCOPY --from=A x y\nRUN echo\n";
     let lowered = lower_text(text);
-    assert_eq!(*exec(&lowered).env, ["E=1", "V=1"]);
+    assert_eq!(*exec(&lowered).env, [crate::ops::exec::DEFAULT_PATH, "E=1", "V=1"]);
     assert_eq!(lowered.config.config.working_dir, "/w");
     // scratch, WORKDIR, COPY, RUN
     assert_eq!(lowered.graph.len(), 4);
@@ -153,7 +154,8 @@ fn what_is_wrong_is_shown_in_its_place() {
         ("FROM base\nCOPY --chmod=rwx a b\n", "Containerfile:2"),
         ("FROM base\nCOPY --from=1 a b\n", "no stage 1"),
         ("FROM base\nRUN --mount=type=tmpfs,target=/ true\n", "cannot be the target"),
-        ("FROM base\nADD git@example.com:a/b.git /x\n", "git"),
+        ("FROM base\nADD --checksum=main git@example.com:a/b.git /x\n", "`main` is no commit"),
+        ("FROM base\nADD git@example.com:a/b.git?depth=1 /x\n", "no key `depth`"),
         ("FROM base\nADD --checksum=sha256:12 https://x/y /x\n", "digest"),
         ("FROM gone\nRUN x\n", "resolve image gone"),
     ] {

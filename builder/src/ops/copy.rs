@@ -10,7 +10,7 @@ use super::owner::{self, Owner};
 use super::pour::Pour;
 use super::tree::{Entry, Selected, Tree};
 use super::write::{self, Content, Destination, Links, Meta, Special, rooted};
-use super::{Error, io_error};
+use super::{Error, glob, io_error};
 use crate::graph::{CopyOp, CopySource};
 use crate::ignore::Ignore;
 use crate::instruction::{Permissions, parse_chmod};
@@ -43,20 +43,27 @@ pub(crate) fn hide_excluded(op: &CopyOp, tree: &Tree, base: &Path) -> Result<Tre
 }
 
 /// What one source path names, and the tree to walk it in.
+///
+/// Patterns of `--exclude` count from the directory that is copied, with `--parents` from where the kept path begins,
+/// and from its directory for what a wildcard found; a file is asked for by its own name.
 pub(crate) fn select(op: &CopyOp, tree: &Tree, path: &str) -> Result<Vec<(Tree, Selected)>, Error> {
-    let selected = if op.parents { tree.select_parents(path)? } else { tree.select(path)? };
-    selected
-        .into_iter()
-        .map(|selected| {
-            // Patterns of --exclude count from the directory that is copied; a file is asked for by its own name.
-            let base = if selected.source.is_directory() && !op.parents {
-                selected.source.path.clone()
-            } else {
-                selected.source.path.parent().unwrap_or(Path::new("")).to_owned()
-            };
-            Ok((hide_excluded(op, tree, &base)?, selected))
-        })
-        .collect()
+    if op.parents {
+        let (base, selected) = tree.select_parents(path)?;
+        let tree = hide_excluded(op, tree, &base)?;
+        let there = selected.into_iter().filter(|selected| tree.shows(&selected.source));
+        return Ok(there.map(|selected| (tree.clone(), selected)).collect());
+    }
+    let wild = glob::is_pattern(path);
+    let mut there = Vec::new();
+    for selected in tree.select(path)? {
+        let parent = selected.source.path.parent().unwrap_or(Path::new(""));
+        if wild && !hide_excluded(op, tree, parent)?.shows(&selected.source) {
+            continue;
+        }
+        let base = if selected.source.is_directory() { &selected.source.path } else { parent };
+        there.push((hide_excluded(op, tree, base)?, selected));
+    }
+    Ok(there)
 }
 
 /// Copies all sources of an operation into a tree. `input` gives the inputs by their number in the vertex.
@@ -89,17 +96,14 @@ pub(crate) fn copy_all<'a>(
                 let meta = Meta { owner: copier.owner, mode: copier.mode(0o644, false), mtime: now() };
                 copier.put_one(OsStr::new(name), &meta, &mut Content::Bytes(content.as_bytes()))?;
             }
-            CopySource::Download { input: number, name } => {
+            CopySource::Download { input: number, name, unpack } => {
                 let Some(Input::Download(file, modified)) = input(*number) else {
                     return Err(missing_input());
                 };
-                // A clone shares the position; its own open file does not.
-                let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&**file));
-                let mut file = sys::fs::open(Path::new(&path)).map_err(|error| Error::Io {
-                    action: "open",
-                    path: name.into(),
-                    source: error.source,
-                })?;
+                let mut file = reopen(file, name)?;
+                if *unpack && copier.unpack_file(reopen(&file, name)?, name)? {
+                    continue;
+                }
                 let mtime = modified.map_or_else(now, |seconds| Timespec { tv_sec: seconds, tv_nsec: 0 });
                 let meta = Meta { owner: copier.owner, mode: copier.mode(0o600, false), mtime };
                 copier.put_one(OsStr::new(name), &meta, &mut Content::File(&mut file, u64::MAX))?;
@@ -147,7 +151,11 @@ impl Copier<'_> {
 
     fn meta(&self, stat: &Stat) -> Meta {
         let mode = self.mode(stat.st_mode, beneath::is_directory(stat));
-        Meta { owner: self.owner, mode, mtime: write::mtime(stat) }
+        let owner = match self.op.keep_owners && !self.chown {
+            true => Owner { uid: stat.st_uid, gid: stat.st_gid },
+            false => self.owner,
+        };
+        Meta { owner, mode, mtime: write::mtime(stat) }
     }
 
     /// Whether the destination is written as a directory.
@@ -326,8 +334,11 @@ impl Copier<'_> {
         let source = beneath::open_directory(tree.root(), parent).map_err(io_error("open", parent))?;
         let file =
             write::open_regular(source.as_fd(), name).map_err(io_error("open", &selected.source.path))?;
-        let shown = selected.name.display().to_string();
-        let Some(archive) = super::unpack::open(file, &shown)? else { return Ok(false) };
+        self.unpack_file(file, &selected.name.display().to_string())
+    }
+
+    fn unpack_file(&mut self, file: File, shown: &str) -> Result<bool, Error> {
+        let Some(archive) = super::unpack::open(file, shown)? else { return Ok(false) };
         let target =
             beneath::canonical(self.destination.root, &beneath::clean(Path::new(&self.op.destination)), true)
                 .map_err(io_error("resolve", rooted(Path::new(&self.op.destination))))?;
@@ -336,9 +347,19 @@ impl Copier<'_> {
         }
         self.destination.make_directories(&target.path, self.owner)?;
         let owner = self.chown.then_some(self.owner);
-        super::unpack::extract(archive, self.destination.root, &target.path, owner, &shown)?;
+        super::unpack::extract(archive, self.destination.root, &target.path, owner, shown)?;
         Ok(true)
     }
+}
+
+/// Opens a file again: a clone would share the position.
+fn reopen(file: &File, shown: &str) -> Result<File, Error> {
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+    sys::fs::open(Path::new(&path)).map_err(|error| Error::Io {
+        action: "open",
+        path: shown.into(),
+        source: error.source,
+    })
 }
 
 /// Opens a source directory that a walk is leaving.

@@ -2,11 +2,11 @@
 
 use super::mounts::{self, Source};
 use super::snapshot::{Rootfs, Workspace};
-use super::{Error, io_error, stubs};
+use super::{Error, io_error, owner, stubs};
 use crate::graph::ExecOp;
 use crate::ports::{
-    Cancel, Event, Executor, Progress, RemoteCache, Secrets, StepIo, StepMount, StepMountSource, StepSpec,
-    Stream,
+    Cancel, Event, Executor, Progress, RemoteCache, Secrets, SshAgents, StepIo, StepMount, StepMountSource,
+    StepSpec, Stream,
 };
 use crate::solver::{Broken, Step};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,7 +21,7 @@ const LAST_LINES: usize = 20;
 const LONGEST_LINE: usize = 16 << 10;
 
 /// `PATH` of an image that sets none.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a RUN needs besides its operation.
 pub(crate) struct Surroundings<'a> {
@@ -29,6 +29,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) executor: &'a dyn Executor,
     pub(crate) secrets: &'a Secrets,
     pub(crate) remote: Option<&'a dyn RemoteCache>,
+    pub(crate) ssh: &'a SshAgents,
     pub(crate) repairs: &'a Repairs,
 }
 
@@ -89,7 +90,25 @@ pub(crate) fn run<'a>(
 ) -> Result<Rootfs, Error> {
     let workspace = around.workspace;
     let parent = workspace.snapshot(rootfs)?;
-    let mut extra = mounts::make(workspace, &op.mounts, source, around.secrets, around.remote, step.cancel)?;
+    let user = match op.mounts.iter().any(|mount| mount.chown) {
+        true => owner::resolve(workspace.read(rootfs)?.root(), &op.user)?,
+        false => owner::Owner::default(),
+    };
+    let given = mounts::Given {
+        workspace,
+        source,
+        secrets: around.secrets,
+        ssh: around.ssh,
+        remote: around.remote,
+        user,
+        cancel: step.cancel,
+    };
+    let mut extra = mounts::make(&op.mounts, &given)?;
+    // A variable of an agent does not replace one of the image.
+    extra.env.retain(|variable| {
+        let named = |set: &String| set.starts_with("SSH_AUTH_SOCK=");
+        !(named(variable) && op.env.iter().any(named))
+    });
     if let Some(script) = &op.script {
         extra.mounts.push(StepMount {
             target: script.path.clone(),
@@ -100,6 +119,7 @@ pub(crate) fn run<'a>(
                 gid: 0,
             },
             read_only: true,
+            options: Vec::new(),
         });
     }
     let mut points: Vec<String> =
@@ -129,6 +149,7 @@ pub(crate) fn run<'a>(
         network: op.network,
         mounts: std::mem::take(&mut extra.mounts),
         insecure: op.insecure,
+        devices: op.devices.clone(),
         hostname: op.hostname.clone(),
     };
     // Secrets are in it, so no second copy without need.

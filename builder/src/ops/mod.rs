@@ -8,6 +8,8 @@ pub(crate) mod mounts;
 pub(crate) mod owner;
 pub(crate) mod pour;
 pub(crate) mod snapshot;
+pub(crate) mod ssh;
+pub(crate) mod stack;
 pub(crate) mod stubs;
 pub(crate) mod tree;
 pub(crate) mod unpack;
@@ -101,6 +103,22 @@ pub enum Error {
     MissingSecret {
         /// Its ID.
         id: String,
+    },
+    /// A required ssh agent was not given.
+    #[error("ssh agent {id:?} is required and was not given: build with --ssh")]
+    MissingAgent {
+        /// Its ID.
+        id: String,
+    },
+    /// A repository's reference is another commit than it must be.
+    #[error("{remote}: expected commit {expected}, got {actual}")]
+    Commit {
+        /// The repository.
+        remote: String,
+        /// The commit that was asked for, or its first digits.
+        expected: String,
+        /// The commit that it is.
+        actual: String,
     },
     /// A download is not what it must be.
     #[error("download {url}: expected {expected}, got {actual}")]

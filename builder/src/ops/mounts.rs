@@ -1,13 +1,16 @@
 //! `RUN --mount`: what a step sees besides its root file system.
 
+use super::owner::Owner;
 use super::snapshot::{Active, Rootfs, Workspace};
-use super::tree::Tree;
+use super::ssh::Agent;
+use super::tree::{Tree, Visit};
 use super::{Error, copy, io_error};
 use crate::context::OpenContext;
 use crate::graph::{CopyOp, CopySource, MountKind, MountOp, Sharing};
-use crate::ports::{Cancel, RemoteCache, Secrets, StepMount, StepMountSource};
+use crate::ports::{Cancel, RemoteCache, Secrets, SshAgents, StepMount, StepMountSource};
+use rustix::fs::{AtFlags, Gid, Uid, chownat};
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use storage::snapshot::open_detached;
@@ -29,34 +32,62 @@ pub(crate) struct StepMounts<'a> {
     scratch: Vec<Active<'a>>,
     /// Cache directories in use.
     caches: BTreeMap<String, CacheMount>,
+    /// Sockets that speak to agents.
+    agents: Vec<Agent>,
+}
+
+/// What mounts are made of.
+pub(crate) struct Given<'a, 'w> {
+    pub(crate) workspace: &'w Workspace<'w>,
+    /// Inputs of the step by number.
+    pub(crate) source: &'a dyn Fn(usize) -> Option<Source>,
+    pub(crate) secrets: &'a Secrets,
+    pub(crate) ssh: &'a SshAgents,
+    pub(crate) remote: Option<&'a dyn RemoteCache>,
+    /// Who the step runs as.
+    pub(crate) user: Owner,
+    pub(crate) cancel: &'a Cancel,
 }
 
 /// Makes the mounts of a step.
-pub(crate) fn make<'a>(
-    workspace: &'a Workspace<'a>,
-    mounts: &[MountOp],
-    source: &dyn Fn(usize) -> Option<Source>,
-    secrets: &Secrets,
-    remote: Option<&dyn RemoteCache>,
-    cancel: &Cancel,
-) -> Result<StepMounts<'a>, Error> {
-    let mut made =
-        StepMounts { caches: open_caches(workspace, mounts, remote, cancel)?, ..StepMounts::default() };
+pub(crate) fn make<'w>(mounts: &[MountOp], given: &Given<'_, 'w>) -> Result<StepMounts<'w>, Error> {
+    let mut made = StepMounts { caches: open_caches(given, mounts)?, ..StepMounts::default() };
     for mount in mounts {
         match &mount.kind {
             MountKind::Bind { input, source: path } => {
-                let Some(source) = source(*input) else { return Err(crate::solver::Broken::Stuck.into()) };
-                made.bind(workspace, mount, source, path, cancel)?;
+                let source = given_source(given, *input)?;
+                made.bind(given, mount, source, path)?;
             }
             MountKind::Cache { id, .. } => {
                 let Some(cache) = made.caches.get(id) else { continue };
                 let path = cache.path().to_owned();
+                if mount.chown {
+                    let root = sys::fs::open_dir(&path).map_err(storage::Error::from)?;
+                    own_all(root.as_fd(), "", given.user)?;
+                }
                 made.push(mount, StepMountSource::Path(path), mount.read_only);
             }
-            MountKind::Tmpfs { size } => {
-                made.push(mount, StepMountSource::Tmpfs { size: *size }, mount.read_only)
+            MountKind::Tmpfs { size, mode, copy_up } => {
+                let source = StepMountSource::Tmpfs { size: *size, mode: *mode, copy_up: *copy_up };
+                made.push(mount, source, mount.read_only);
             }
-            MountKind::Secret { id, file, env, required, mode, uid, gid } => match secrets.get(id) {
+            MountKind::Ssh { id, required, mode, uid, gid, env } => match given.ssh.get(id) {
+                None if *required => return Err(Error::MissingAgent { id: id.clone() }),
+                None => {}
+                Some(socket) => {
+                    let directory = given.workspace.lease.directory()?;
+                    let name = given.workspace.unique_name("ssh-")?;
+                    let owner = Owner { uid: *uid, gid: *gid };
+                    let agent = Agent::start(socket, &directory, &name, owner, *mode)
+                        .map_err(io_error("forward the ssh agent to", mount.target.as_str()))?;
+                    if *env {
+                        made.env.push(format!("SSH_AUTH_SOCK={}", mount.target));
+                    }
+                    made.push(mount, StepMountSource::Path(agent.path().to_owned()), false);
+                    made.agents.push(agent);
+                }
+            },
+            MountKind::Secret { id, file, env, required, mode, uid, gid } => match given.secrets.get(id) {
                 None if *required => return Err(Error::MissingSecret { id: id.clone() }),
                 None => {}
                 Some(content) => {
@@ -79,19 +110,47 @@ pub(crate) fn make<'a>(
     Ok(made)
 }
 
-impl<'a> StepMounts<'a> {
+fn given_source(given: &Given<'_, '_>, input: usize) -> Result<Source, Error> {
+    (given.source)(input).ok_or_else(|| crate::solver::Broken::Stuck.into())
+}
+
+impl Source {
+    fn into_tree(self) -> Tree {
+        match self {
+            Source::Rootfs(_, tree) => tree,
+            Source::Context(context) => context.tree.clone(),
+        }
+    }
+}
+
+/// Gives everything in a directory of a tree to one owner.
+fn own_all(root: BorrowedFd<'_>, path: &str, owner: Owner) -> Result<(), Error> {
+    let tree = Tree::new(root.try_clone_to_owned().map_err(io_error("open", "/"))?, None);
+    let Some(start) = tree.resolve(Path::new(path), path)? else { return Ok(()) };
+    tree.walk(&start, &mut |entry, visit| {
+        if visit == Visit::Leave {
+            return Ok(());
+        }
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        chownat(entry.directory, entry.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| io_error("change owner of", entry.path)(error.into()))
+    })
+}
+
+impl<'w> StepMounts<'w> {
     fn push(&mut self, mount: &MountOp, source: StepMountSource, read_only: bool) {
-        self.mounts.push(StepMount { target: mount.target.clone(), source, read_only });
+        let (target, options) = (mount.target.clone(), mount.options.clone());
+        self.mounts.push(StepMount { target, source, read_only, options });
     }
 
     fn bind(
         &mut self,
-        workspace: &'a Workspace<'a>,
+        given: &Given<'_, 'w>,
         mount: &MountOp,
         source: Source,
         path: &str,
-        cancel: &Cancel,
     ) -> Result<(), Error> {
+        let (workspace, cancel) = (given.workspace, given.cancel);
         let tree = match &source {
             Source::Rootfs(_, tree) => tree.clone(),
             Source::Context(context) => context.tree.clone(),
@@ -100,7 +159,7 @@ impl<'a> StepMounts<'a> {
         let Some(found) = found else { return Err(Error::NotFound { path: format!("/{path}") }) };
         let subpath = found.path.to_string_lossy().into_owned();
         match source {
-            Source::Rootfs(rootfs, _) if mount.read_only => {
+            Source::Rootfs(rootfs, _) if mount.read_only && !mount.chown => {
                 let mounts = match workspace.snapshot(&rootfs)? {
                     Some(name) => workspace.store.snapshots().view(&name)?,
                     None => return Err(Error::NotFound { path: path.to_owned() }),
@@ -110,10 +169,14 @@ impl<'a> StepMounts<'a> {
             Source::Rootfs(rootfs, _) => {
                 let parent = workspace.snapshot(&rootfs)?;
                 let active = workspace.prepare(parent.as_deref())?;
-                self.push(mount, StepMountSource::Snapshot { mounts: active.mounts.clone(), subpath }, false);
+                if mount.chown {
+                    own_all(open_detached(&active.mounts)?.as_fd(), &subpath, given.user)?;
+                }
+                let source = StepMountSource::Snapshot { mounts: active.mounts.clone(), subpath };
+                self.push(mount, source, mount.read_only);
                 self.scratch.push(active);
             }
-            Source::Context(context) if mount.read_only && !context.filtered => {
+            Source::Context(context) if mount.read_only && !mount.chown && !context.filtered => {
                 self.push(mount, StepMountSource::Path(context.path.join(&found.path)), true);
             }
             Source::Context(context) => {
@@ -122,18 +185,12 @@ impl<'a> StepMounts<'a> {
                 let root = open_detached(&active.mounts)?;
                 let name = found.path.file_name().map(|name| name.to_string_lossy().into_owned());
                 let directory = found.is_directory();
-                let op = CopyOp {
-                    add: false,
-                    sources: vec![CopySource::Path { input: 0, path: escape(&subpath) }],
-                    destination: "/".to_owned(),
-                    chown: None,
-                    chmod: None,
-                    exclude: Vec::new(),
-                    parents: false,
-                    unpack: false,
-                };
+                let op = copy_of(&subpath, false);
                 let into = super::write::Destination::new(root.as_fd(), None);
                 copy::copy_all(&op, into, &|_| Some(copy::Input::Tree(&context.tree)), cancel)?;
+                if mount.chown {
+                    own_all(root.as_fd(), "", given.user)?;
+                }
                 drop(root);
                 let subpath = if directory { String::new() } else { name.unwrap_or_default() };
                 let mounts = active.mounts.clone();
@@ -142,6 +199,21 @@ impl<'a> StepMounts<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// A copy of one path to the root.
+fn copy_of(path: &str, keep_owners: bool) -> CopyOp {
+    CopyOp {
+        add: false,
+        sources: vec![CopySource::Path { input: 0, path: escape(path) }],
+        destination: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        exclude: Vec::new(),
+        parents: false,
+        unpack: false,
+        keep_owners,
     }
 }
 
@@ -158,16 +230,22 @@ fn escape(path: &str) -> String {
     escaped
 }
 
+/// What a cache directory is when it is made.
+struct NewCache<'a> {
+    mode: u32,
+    owner: Owner,
+    /// The input, and the directory in it whose content it begins with.
+    content: Option<&'a (usize, String)>,
+}
+
 /// Takes the directory of a cache mount and makes it where it is missing; waits while others are in the way.
 fn open_cache(
-    workspace: &Workspace<'_>,
+    given: &Given<'_, '_>,
     id: &str,
     sharing: Sharing,
-    (mode, uid, gid): (u32, u32, u32),
-    remote: Option<&dyn RemoteCache>,
-    cancel: &Cancel,
+    new: &NewCache<'_>,
 ) -> Result<CacheMount, Error> {
-    let mounts = workspace.store.cache_mounts();
+    let mounts = given.workspace.store.cache_mounts();
     let usage = match sharing {
         Sharing::Shared => MountUse::Shared,
         Sharing::Locked | Sharing::Private => MountUse::Alone,
@@ -177,43 +255,55 @@ fn open_cache(
         match mounts.try_take(id, number, usage)? {
             Some(taken) => break taken,
             None if sharing == Sharing::Private => number += 1,
-            None => wait(cancel)?,
+            None => wait(given.cancel)?,
         }
     };
-    taken.make(workspace.lease, |path| {
-        if let Some(remote) = remote
+    taken.make(given.workspace.lease, |path| {
+        if let Some((input, source)) = new.content {
+            fill(path, &given_source(given, *input)?.into_tree(), source, given.cancel)?;
+        } else if let Some(remote) = given.remote
             && number == 0
         {
             remote.fill_mount(id, path);
         }
-        let owner = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(gid));
+        let owner = (Uid::from_raw(new.owner.uid), Gid::from_raw(new.owner.gid));
         rustix::fs::chown(path, Some(owner.0), Some(owner.1))
             .map_err(|error| io_error("change owner of", path)(error.into()))?;
-        Ok::<_, Error>(sys::fs::set_mode(path, mode).map_err(storage::Error::from)?)
+        Ok::<_, Error>(sys::fs::set_mode(path, new.mode).map_err(storage::Error::from)?)
     })?;
     Ok(taken)
 }
 
+/// Copies a directory of a tree into a new cache directory.
+fn fill(path: &Path, tree: &Tree, source: &str, cancel: &Cancel) -> Result<(), Error> {
+    let clean = super::beneath::clean(Path::new(source));
+    let found = tree.resolve(&clean, source)?;
+    let found = found.ok_or_else(|| Error::NotFound { path: format!("/{}", clean.display()) })?;
+    if !found.is_directory() {
+        return Err(Error::NotADirectory { path: Path::new("/").join(clean) });
+    }
+    let root = sys::fs::open_dir(path).map_err(storage::Error::from)?;
+    let op = copy_of(&found.path.to_string_lossy(), true);
+    let into = super::write::Destination::new(root.as_fd(), None);
+    copy::copy_all(&op, into, &|_| Some(copy::Input::Tree(tree)), cancel)
+}
+
 /// The cache mounts of a step, each name once, in an order that all steps have: two steps that want the same ones for
 /// themselves never wait for each other.
-fn open_caches(
-    workspace: &Workspace<'_>,
-    mounts: &[MountOp],
-    remote: Option<&dyn RemoteCache>,
-    cancel: &Cancel,
-) -> Result<BTreeMap<String, CacheMount>, Error> {
-    let mut wanted: BTreeMap<&str, (Sharing, (u32, u32, u32))> = BTreeMap::new();
+fn open_caches(given: &Given<'_, '_>, mounts: &[MountOp]) -> Result<BTreeMap<String, CacheMount>, Error> {
+    let mut wanted: BTreeMap<&str, (Sharing, NewCache<'_>)> = BTreeMap::new();
     for mount in mounts {
-        let MountKind::Cache { id, sharing, mode, uid, gid } = &mount.kind else { continue };
-        let (known, _) = wanted.entry(id).or_insert((*sharing, (*mode, *uid, *gid)));
+        let MountKind::Cache { id, sharing, mode, uid, gid, from } = &mount.kind else { continue };
+        let new = NewCache { mode: *mode, owner: Owner { uid: *uid, gid: *gid }, content: from.as_ref() };
+        let (known, _) = wanted.entry(id).or_insert((*sharing, new));
         // the strictest wish counts
         if *known == Sharing::Shared {
             *known = *sharing;
         }
     }
     let mut taken = BTreeMap::new();
-    for (id, (sharing, owner)) in wanted {
-        taken.insert(id.to_owned(), open_cache(workspace, id, sharing, owner, remote, cancel)?);
+    for (id, (sharing, new)) in wanted {
+        taken.insert(id.to_owned(), open_cache(given, id, sharing, &new)?);
     }
     Ok(taken)
 }

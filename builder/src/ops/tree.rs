@@ -92,6 +92,15 @@ impl Tree {
         Self { root: self.root.clone(), filter: Some(filter) }
     }
 
+    /// Whether something that was found is not hidden, or may have something below it that is not.
+    pub(crate) fn shows(&self, found: &Canonical) -> bool {
+        match self.verdict(&found.path) {
+            Verdict::Keep => true,
+            Verdict::DropButLook => found.is_directory(),
+            Verdict::Drop => false,
+        }
+    }
+
     fn verdict(&self, path: &Path) -> Verdict {
         match &self.filter {
             Some(filter) if !path.as_os_str().is_empty() => filter(path),
@@ -118,8 +127,9 @@ impl Tree {
         Ok(selected)
     }
 
-    /// What a source of `COPY --parents` names: after a `/./`, or from the tree's root, the path is kept.
-    pub(crate) fn select_parents(&self, source: &str) -> Result<Vec<Selected>, Error> {
+    /// What a source of `COPY --parents` names, and where the path that is kept begins: after a `/./`, or at the tree's
+    /// root.
+    pub(crate) fn select_parents(&self, source: &str) -> Result<(PathBuf, Vec<Selected>), Error> {
         let (start, pattern) = match source.split_once("/./") {
             Some((start, pattern)) => (start, pattern),
             None => ("", source),
@@ -134,7 +144,7 @@ impl Tree {
         if !patterned {
             let found = self.resolve(&base.path.join(&clean), source)?;
             let found = found.ok_or_else(|| Error::NotFound { path: format!("/{}", clean.display()) })?;
-            return Ok(vec![Selected { source: found, name: clean }]);
+            return Ok((base.path, vec![Selected { source: found, name: clean }]));
         }
         let mut selected: Vec<Selected> = Vec::new();
         self.walk(&base, &mut |entry, visit| {
@@ -150,7 +160,7 @@ impl Tree {
             }
             Ok(())
         })?;
-        Ok(selected)
+        Ok((base.path.clone(), selected))
     }
 
     /// Follows a path's links; `None` where nothing is there, or it is hidden.

@@ -16,7 +16,8 @@ fn an_image_from_scratch() {
     );
     let config = config(&built);
     assert_eq!(config.rootfs.diff_ids.len(), 1);
-    assert_eq!(config.config.env, ["A=1"]);
+    assert_eq!(config.config.env[1..], ["A=1"]);
+    assert!(config.config.env[0].starts_with("PATH=/usr/local/sbin:"));
     assert_eq!(config.config.labels["x"], "y");
     assert_eq!(config.config.cmd.as_deref().unwrap(), ["/a/b/hello"]);
     assert_eq!(config.created.as_deref(), Some("2001-09-09T01:46:40Z"));
@@ -221,10 +222,9 @@ fn what_is_not_supported_is_refused_before_anything_runs() {
     let lab = Lab::new();
     lab.add_busybox();
     for (line, what) in [
-        ("RUN --mount=type=ssh true", "type=ssh"),
         ("RUN --security=insecure true", "insecure"),
-        ("RUN --device=vendor.com/x=y true", "--device"),
-        ("ADD https://example.com/x.git /x", "git"),
+        ("RUN --device=vendor.com/x=y,required true", "vendor.com/x=y"),
+        ("ADD https://example.com/x.git?mtime=commit /x", "mtime"),
         ("COPY https://example.com/x /x", "ADD"),
         ("COPY --from=3 /x /x", "no stage 3"),
     ] {
@@ -235,4 +235,27 @@ fn what_is_not_supported_is_refused_before_anything_runs() {
         assert!(text.contains(what) && text.contains('3'), "{line}: {text}");
         assert_eq!(lab.executor.ran.load(std::sync::atomic::Ordering::SeqCst), ran, "{line}");
     }
+}
+
+#[test]
+fn arguments_that_the_builder_reads() {
+    require_root!();
+    let lab = Lab::new();
+    lab.write("f", "x");
+    let text = "FROM scratch\nARG SOURCE_DATE_EPOCH\nCOPY f /f\nLABEL epoch=$SOURCE_DATE_EPOCH\nCMD text\n";
+    let args = |args: Vec<(&'static str, &'static str)>| Options { args, now: true, ..Options::default() };
+    let built = lab.build_with(text, &args(vec![("SOURCE_DATE_EPOCH", "1000000000")]));
+    assert_eq!(config(&built).created.as_deref(), Some("2001-09-09T01:46:40Z"));
+    assert_eq!(config(&built).config.labels["epoch"], "1000000000");
+    assert!(
+        built.warnings.iter().any(|warning| warning.contains("JSONArgsRecommended")),
+        "{:?}",
+        built.warnings
+    );
+    let error = lab.try_build(text, &args(vec![("SOURCE_DATE_EPOCH", "yesterday")])).unwrap_err();
+    assert!(error.to_string().contains("is not a number of seconds"), "{error}");
+    let built = lab.build_with(text, &args(vec![("BUILDKIT_DOCKERFILE_CHECK", "skip=all")]));
+    assert!(built.warnings.is_empty(), "{:?}", built.warnings);
+    let strict = args(vec![("BUILDKIT_DOCKERFILE_CHECK", "error=true")]);
+    assert!(lab.try_build(text, &strict).is_err());
 }

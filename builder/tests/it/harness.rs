@@ -2,10 +2,10 @@
 
 use builder::build::{AssertCached, BuildRequest, Built, CacheOptions, Context, Error, NamedContext, build};
 use builder::ports::{
-    Cancel, Event, Executor, HttpAnswer, HttpMemory, NetworkMode, PortError, Progress, ResolvedImage,
-    Resolver, StepExit, StepIo, StepMountSource, StepSpec,
+    Cancel, Event, Executor, GitAccess, GitSource, HttpAnswer, HttpMemory, HttpRequest, NetworkMode,
+    PortError, Progress, ResolvedImage, Resolver, StepExit, StepIo, StepMountSource, StepSpec,
 };
-use oci::{ImageConfig, Platform};
+use oci::{Digest, ImageConfig, Platform};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) named: Vec<(&'static str, NamedContext)>,
     pub(crate) assert_cached: Option<AssertCached>,
     pub(crate) env: Vec<(&'static str, &'static str)>,
+    pub(crate) ssh: Vec<(&'static str, PathBuf)>,
+    pub(crate) allow: Vec<&'static str>,
 }
 
 impl Lab {
@@ -108,6 +110,8 @@ impl Lab {
                 .iter()
                 .map(|(id, value)| ((*id).to_owned(), value.as_bytes().to_vec()))
                 .collect(),
+            ssh: options.ssh.iter().map(|(id, path)| ((*id).to_owned(), path.clone())).collect(),
+            allow: options.allow.iter().map(|name| (*name).to_owned()).collect(),
             no_cache: options.no_cache,
             no_cache_filter: Vec::new(),
             jobs: None,
@@ -182,7 +186,7 @@ impl Lab {
             config,
             chain: built.layers.iter().map(|layer| layer.chain_id.clone()).collect(),
         };
-        self.images.0.lock().unwrap().insert(name.into(), image);
+        self.images.known.lock().unwrap().insert(name.into(), image);
     }
 }
 
@@ -292,21 +296,55 @@ impl Executor for Chroot {
 
 /// Images by name.
 #[derive(Default)]
-pub(crate) struct Images(pub(crate) Mutex<BTreeMap<String, ResolvedImage>>);
+pub(crate) struct Images {
+    pub(crate) known: Mutex<BTreeMap<String, ResolvedImage>>,
+    /// Downloads and checkouts that were asked for.
+    pub(crate) asked: Mutex<Vec<(String, Option<HttpMemory>)>>,
+}
 
 impl Resolver for Images {
     fn image(&self, reference: &str, _platform: &Platform) -> Result<ResolvedImage, PortError> {
-        self.0.lock().unwrap().get(reference).cloned().ok_or_else(|| "no such image".into())
+        self.known.lock().unwrap().get(reference).cloned().ok_or_else(|| "no such image".into())
     }
 
-    fn http(&self, url: &str, _known: Option<&HttpMemory>) -> Result<HttpAnswer, PortError> {
-        let mut file = tempfile::tempfile()?;
-        std::io::Write::write_all(&mut file, url.as_bytes())?;
-        Ok(HttpAnswer::File {
-            body: file,
-            name: "x".into(),
-            memory: HttpMemory { etag: None, last_modified: Some(1_234_567_890) },
-        })
+    fn http(&self, request: &HttpRequest<'_>) -> Result<HttpAnswer, PortError> {
+        self.asked.lock().unwrap().push((request.url.to_owned(), request.known.cloned()));
+        let memory = HttpMemory { etag: Some("e".into()), last_modified: Some(1_234_567_890) };
+        if request.known == Some(&memory) {
+            return Ok(HttpAnswer::Unchanged);
+        }
+        let mut body = tempfile::tempfile()?;
+        match request.url.strip_prefix("http://x/tar/") {
+            Some(text) => {
+                let mut tar = tar::Builder::new(&mut body);
+                let mut header = tar::Header::new_ustar();
+                header.set_size(text.len() as u64);
+                header.set_mode(0o640);
+                header.set_mtime(5);
+                tar.append_data(&mut header, "in/side", text.as_bytes())?;
+                tar.finish()?;
+            }
+            None => std::io::Write::write_all(&mut body, request.url.as_bytes())?,
+        }
+        Ok(HttpAnswer::File { body, memory })
+    }
+
+    fn git_commit(&self, source: &GitSource, _access: &GitAccess<'_>) -> Result<String, PortError> {
+        Ok(Digest::of(source.reference.as_bytes()).hex()[..40].to_owned())
+    }
+
+    fn git_checkout(
+        &self,
+        source: &GitSource,
+        _access: &GitAccess<'_>,
+        commit: &str,
+        into: &Path,
+    ) -> Result<(), PortError> {
+        self.asked.lock().unwrap().push((source.remote.clone(), None));
+        std::fs::create_dir_all(into.join("sub"))?;
+        std::fs::write(into.join("commit"), commit)?;
+        std::fs::write(into.join("sub/file"), "in the directory")?;
+        Ok(())
     }
 }
 

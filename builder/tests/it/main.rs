@@ -11,6 +11,7 @@ mod fuzz_corpus;
 mod harness;
 mod peers;
 mod properties;
+mod remote;
 mod secrets;
 mod sizes;
 mod tree;

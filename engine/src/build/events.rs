@@ -110,6 +110,12 @@ impl Watcher<'_> {
 
 impl Progress for Watcher<'_> {
     fn event(&self, event: Event<'_>) {
+        // What belongs to another step is not told: it was not planned.
+        if let Event::Started(id) | Event::Cached(id) | Event::Done(id, _) = &event
+            && self.name(*id).is_empty()
+        {
+            return;
+        }
         (self.progress)(match event {
             Event::Plan(vertices) => {
                 self.watch.solving.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -1,20 +1,32 @@
 //! What the Containerfile names and the context does not have: images, downloads.
 
 use super::events::{BuildEvent, BuildProgress};
+use super::git::Git;
 use super::requests::BuildRequest;
 use crate::images::{PullPolicy, PullRequest, TransferEvent};
 use crate::{Engine, Error, Result};
-use builder::ports::{HttpAnswer, HttpMemory, PortError, ResolvedImage, Resolver};
+use builder::ports::{
+    GitAccess, GitSource, HttpAnswer, HttpMemory, HttpRequest, PortError, ResolvedImage, Resolver,
+};
 use oci::Platform;
+use registry::client::{Download, Downloaded, download as download_file};
+use rustix::fs::{Mode, OFlags};
+use std::path::{Path, PathBuf};
 
 /// Finds base images: the local store by policy, else a registry.
 pub(super) struct ImageResolver<'a> {
     pub(super) engine: &'a Engine,
     pub(super) request: &'a BuildRequest,
     pub(super) progress: BuildProgress<'a>,
+    /// A directory of the build's lease.
+    pub(super) scratch: PathBuf,
 }
 
 impl ImageResolver<'_> {
+    fn git(&self) -> Git<'_> {
+        Git { environment: &self.request.proxy_env, verify: self.request.registry.tls_verify != Some(false) }
+    }
+
     fn resolve(&self, reference: &str, platform: &Platform) -> Result<ResolvedImage> {
         let progress = self.progress;
         let forward = move |event: TransferEvent| progress(BuildEvent::Transfer { event });
@@ -53,8 +65,44 @@ impl Resolver for ImageResolver<'_> {
         self.resolve(reference, platform).map_err(Into::into)
     }
 
-    fn http(&self, url: &str, _known: Option<&HttpMemory>) -> std::result::Result<HttpAnswer, PortError> {
-        Err(Error::unsupported(format!("ADD {url}"), "downloads by ADD are not built yet: use RUN with curl")
-            .into())
+    fn http(&self, request: &HttpRequest<'_>) -> std::result::Result<HttpAnswer, PortError> {
+        let options = self.engine.client_options(&self.request.registry)?;
+        let cancelled = || request.cancel.is_cancelled();
+        let download = Download {
+            url: request.url,
+            etag: request.known.and_then(|known| known.etag.as_deref()),
+            last_modified: request.known.and_then(|known| known.last_modified),
+            authorization: request.authorization,
+            cancelled: &cancelled,
+        };
+        // without a name: gone with its last descriptor, whatever happens
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&self.scratch, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| Error::os("make a file for the download", error))?;
+        let mut body = std::fs::File::from(file);
+        Ok(match download_file(&options, &download, &mut body)? {
+            Downloaded::Unchanged => HttpAnswer::Unchanged,
+            Downloaded::Written { etag, last_modified } => {
+                HttpAnswer::File { body, memory: HttpMemory { etag, last_modified } }
+            }
+        })
+    }
+
+    fn git_commit(
+        &self,
+        source: &GitSource,
+        access: &GitAccess<'_>,
+    ) -> std::result::Result<String, PortError> {
+        Ok(self.git().commit(source, access)?)
+    }
+
+    fn git_checkout(
+        &self,
+        source: &GitSource,
+        access: &GitAccess<'_>,
+        commit: &str,
+        into: &Path,
+    ) -> std::result::Result<(), PortError> {
+        Ok(self.git().checkout(source, access, commit, into)?)
     }
 }

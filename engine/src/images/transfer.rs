@@ -45,6 +45,11 @@ pub(crate) fn platform(text: Option<&str>) -> Result<Platform> {
 impl Engine {
     /// A client for registries.
     pub(crate) fn client(&self, options: &RegistryOptions) -> Result<Client> {
+        Ok(Client::new(self.client_options(options)?))
+    }
+
+    /// Settings for registries and downloads.
+    pub(crate) fn client_options(&self, options: &RegistryOptions) -> Result<ClientOptions> {
         let config = self.config();
         let registries = self.registries()?.clone();
         let keychain: Arc<dyn Keychain> = match &options.credentials {
@@ -61,7 +66,7 @@ impl Engine {
         if let Some(delay) = options.retry_delay {
             retry.first_delay = delay;
         }
-        Ok(Client::new(ClientOptions {
+        Ok(ClientOptions {
             registries,
             keychain,
             tls_verify: options.tls_verify,
@@ -70,7 +75,7 @@ impl Engine {
             proxy: config.proxy(),
             retry,
             ..ClientOptions::default()
-        }))
+        })
     }
 
     /// Receives the image of a source and records it under these names. `authentic`: its manifest is its own, so that a

@@ -115,6 +115,8 @@ impl<'a> StepExecutor<'a> {
         for (number, mount) in step.mounts.iter().enumerate() {
             mounts.push(workspace.mount(number, mount)?);
         }
+        let devices =
+            step.devices.iter().map(|device| options::Device::parse(device)).collect::<Result<Vec<_>>>()?;
         let options = SpecOptions {
             id: step.id.clone(),
             rootfs: PathBuf::from("/"),
@@ -128,6 +130,7 @@ impl<'a> StepExecutor<'a> {
             files: names.write(&workspace.directory)?,
             shm_size_bytes: self.settings.shm_size,
             privileged: step.insecure,
+            devices,
             cap_add: self.settings.cap_add.clone(),
             cap_drop: self.settings.cap_drop.clone(),
             security: self.settings.security.clone(),
@@ -217,8 +220,13 @@ impl Workspace {
     fn mount(&self, number: usize, mount: &StepMount) -> Result<options::Mount> {
         let destination = PathBuf::from(&mount.target);
         let mut words = vec![if mount.read_only { "ro" } else { "rw" }.to_owned()];
+        words.extend(mount.options.iter().cloned());
         let bind = |source: PathBuf, mut words: Vec<String>| {
-            words.extend(["rbind".to_owned(), "rprivate".to_owned()]);
+            let has = |names: &[&str]| words.iter().any(|word| names.contains(&word.as_str()));
+            let (bound, propagates) =
+                (has(&["bind"]), has(&["private", "rprivate", "slave", "rslave", "shared", "rshared"]));
+            words.extend((!bound).then(|| "rbind".to_owned()));
+            words.extend((!propagates).then(|| "rprivate".to_owned()));
             options::Mount {
                 destination: destination.clone(),
                 kind: MountKind::Bind { source },
@@ -235,9 +243,15 @@ impl Workspace {
                 })?;
                 bind(inside(&place, subpath)?, words)
             }
-            StepMountSource::Tmpfs { size } => {
-                words.extend(["nosuid".to_owned(), "nodev".to_owned()]);
+            StepMountSource::Tmpfs { size, mode, copy_up } => {
+                for (word, opposite) in [("nosuid", "suid"), ("nodev", "dev")] {
+                    if !mount.options.iter().any(|option| option == word || option == opposite) {
+                        words.push(word.to_owned());
+                    }
+                }
                 words.extend(size.map(|size| format!("size={size}")));
+                words.extend(mode.map(|mode| format!("mode={mode:o}")));
+                words.extend(copy_up.then(|| "tmpcopyup".to_owned()));
                 options::Mount { destination, kind: MountKind::Tmpfs, options: words }
             }
             StepMountSource::Bytes { content, mode, uid, gid } => {

@@ -64,7 +64,7 @@ impl Credentials {
     }
 
     /// The value of an `Authorization: Basic` header.
-    pub(crate) fn basic_header(username: &str, password: &Secret) -> String {
+    pub fn basic_header(username: &str, password: &Secret) -> String {
         use base64::Engine as _;
         let text = format!("{username}:{}", password.expose());
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))

@@ -420,7 +420,7 @@ fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
 
 /// Whether a host is reached directly: this machine, or an entry of the list (`*`, `host`, `.domain`; a host also
 /// covers its subdomains, as for Go's clients).
-fn bypasses_proxy(host: &str, list: &str) -> bool {
+pub(super) fn bypasses_proxy(host: &str, list: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
     if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()) {
         return true;

@@ -6,12 +6,15 @@
 
 mod blob;
 mod connection;
+mod download;
 mod manifest;
 mod response;
 mod retry;
 mod tls;
 mod token;
 mod upload;
+
+pub use download::{Download, Downloaded, download};
 
 use crate::auth::{Credentials, FixedKeychain, Keychain};
 use crate::config::Registries;
