@@ -420,3 +420,47 @@ fn another_runtime_gives_the_same_results() {
     let place = davit.dir.path().to_str().unwrap();
     assert!(crate::support::mounts_below(place).is_empty());
 }
+
+#[test]
+fn files_that_programs_look_for() {
+    let davit = Davit::with_busybox();
+    let sh = |options: &[&str], script: &str| {
+        let mut line = vec!["run", "--rm"];
+        line.extend(options);
+        line.extend(["busybox", "sh", "-c", script]);
+        davit.run(line)
+    };
+    assert_eq!(sh(&[], "readlink /etc/mtab; wc -c < /run/.containerenv").ok(), "/proc/mounts\n0");
+    assert!(sh(&["--privileged"], "cat /run/.containerenv").ok().contains("id=\""));
+    let host = crate::support::tool("uname", ["-n"]).ok();
+    assert_eq!(sh(&["--network=host"], "cat /etc/hostname").ok(), host);
+    assert_eq!(
+        sh(&["--hostname=h.x"], "grep h.x /etc/hosts | cut -f1; cat /etc/hostname").ok(),
+        "127.0.0.1\nh.x"
+    );
+    // an /etc that is the user's own is left alone
+    let etc = crate::support::scratch();
+    sh(&["-v", &format!("{}:/etc", etc.path().display())], "ls /etc").ok();
+    assert!(!etc.path().join("mtab").exists());
+}
+
+#[test]
+fn working_directories_may_be_relative_to_the_root() {
+    let davit = Davit::with_busybox();
+    assert_eq!(davit.run(["run", "--rm", "-w", "usr/bin", "busybox", "pwd"]).ok(), "/usr/bin");
+    davit.run(["run", "-d", "--name", "w", "busybox", "sleep", "60"]).ok();
+    assert_eq!(davit.run(["exec", "-w", "tmp", "w", "pwd"]).ok(), "/tmp");
+}
+
+#[test]
+fn a_read_only_container_may_have_no_writable_place_at_all() {
+    let davit = Davit::with_busybox();
+    let script = "for f in /x /dev/x /dev/shm/x /tmp/x /run/x; do touch $f 2>/dev/null && echo $f; done; \
+                  echo > /dev/null && echo null; ls /dev/pts/ptmx; mount | grep -c ' /dev/pts '";
+    let options = ["run", "--rm", "--read-only", "--read-only-tmpfs=false", "busybox", "sh", "-c", script];
+    assert_eq!(davit.run(options).ok(), "null\n/dev/pts/ptmx\n1");
+    let script =
+        "for f in /x /dev/x /dev/shm/x /tmp/x /run/x /var/tmp/x; do touch $f 2>/dev/null && echo $f; done";
+    let options = ["run", "--rm", "--read-only", "busybox", "sh", "-c", script];
+    assert_eq!(davit.run(options).ok(), "/dev/x\n/dev/shm/x\n/tmp/x\n/run/x\n/var/tmp/x");
+}

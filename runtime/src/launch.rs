@@ -26,6 +26,8 @@ pub struct Launch<'a> {
     pub spec: &'a Spec,
     /// The root file system.
     pub rootfs: Rootfs,
+    /// Whether /etc/mtab is made, a link to the table of mounts, where the image has none. It stays in the rootfs.
+    pub mtab: bool,
     /// Standard input.
     pub stdin: StdinMode,
     /// Standard output; ignored with a terminal, which has one stream, held by the monitor.
@@ -56,6 +58,7 @@ impl<'a> Launch<'a> {
             bundle: None,
             spec,
             rootfs,
+            mtab: false,
             stdin: StdinMode::Null,
             stdout: OutputMode::Captured,
             stderr: OutputMode::Captured,

@@ -121,6 +121,10 @@ pub(crate) struct RootfsPlan {
     pub(crate) mounts: Vec<usize>,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) read_only: bool,
+    /// Whether /dev becomes read-only when everything is in it.
+    pub(crate) read_only_dev: bool,
+    /// Whether /etc/mtab is made where the image has none.
+    pub(crate) mtab: bool,
     pub(crate) places: Vec<MountPlan>,
     /// Nodes and links of /dev; absent = /dev is not ours.
     pub(crate) devices: Option<Vec<DevicePlan>>,

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 };
 use rustix::fs::{Mode, OFlags};
 use sys::idmap::Range;
-use sys::mount::{Mount, Propagation};
+use sys::mount::{Attributes, Mount, Propagation};
 
 use crate::capabilities::CapabilitySet;
 use crate::cgroup;
@@ -112,11 +112,19 @@ pub(crate) fn rootfs(
 ) -> Result<RootfsPlan> {
     let mounts = rootfs_mounts(rootfs, descriptors)?;
     let mut places = Vec::new();
-    let mut own_dev = true;
+    let (mut own_dev, mut read_only_dev) = (true, false);
     for mount in spec.mounts().as_deref().unwrap_or_default() {
-        let place = place(mount, context, descriptors)?;
-        if place.destination == Path::new("/dev") && matches!(place.source, Source::Prepared(_)) {
-            own_dev = false;
+        let mut place = place(mount, context, descriptors)?;
+        if place.destination == Path::new("/dev") {
+            match &mut place.source {
+                Source::Prepared(_) => own_dev = false,
+                // nodes and mounts are still to be made in it
+                Source::New(value, _) => {
+                    read_only_dev = value.attributes.contains(Attributes::READ_ONLY);
+                    value.attributes = value.attributes.without(Attributes::READ_ONLY);
+                }
+                Source::CgroupV1 { .. } => {}
+            }
         }
         places.extend([place]);
     }
@@ -134,6 +142,8 @@ pub(crate) fn rootfs(
             Some(other) => return Err(Error::invalid(format!("linux.rootfsPropagation: {other:?}"))),
         },
         read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
+        read_only_dev,
+        mtab: false,
         places,
         devices: if own_dev { Some(devices(spec, context, descriptors)?) } else { None },
         masked: paths(linux.and_then(|linux| linux.masked_paths().as_ref())),

@@ -74,7 +74,9 @@ impl Spawner {
             id_mapped: Vec::new(),
         };
         let rootfs = if namespaces.creates(Ns::Mount) {
-            Some(planner::rootfs(spec, &launch.rootfs, &mut context, &mut descriptors)?)
+            let mut plan = planner::rootfs(spec, &launch.rootfs, &mut context, &mut descriptors)?;
+            plan.mtab = launch.mtab;
+            Some(plan)
         } else if namespaces.joins(Ns::Mount) {
             None
         } else {

@@ -34,7 +34,7 @@ impl Containers<'_> {
         let options = ExecOptions {
             args: request.command.clone(),
             env: request.env.clone(),
-            cwd: request.workdir.as_ref().map(PathBuf::from),
+            cwd: request.workdir.as_ref().map(|workdir| PathBuf::from("/").join(workdir)),
             user,
             terminal: request.tty,
             privileged: request.privileged,

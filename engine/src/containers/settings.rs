@@ -44,11 +44,9 @@ pub(super) fn merge(mut request: CreateRequest, image: &ContainerConfig, id: &st
     if request.workdir.is_none() && !image.working_dir.is_empty() {
         request.workdir = Some(image.working_dir.clone());
     }
-    if let Some(workdir) = &request.workdir
-        && !workdir.starts_with('/')
-    {
-        return Err(Error::invalid(format!("workdir {workdir}"), "not an absolute path"));
-    }
+    // a relative one starts at the root, as in Podman
+    request.workdir =
+        request.workdir.map(|workdir| if workdir.starts_with('/') { workdir } else { format!("/{workdir}") });
     for (key, value) in &image.labels {
         request.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }

@@ -177,6 +177,7 @@ impl Containers<'_> {
         files::write_json(&run_dir.join("config.json"), &spec, false)?;
 
         let mut launch = Launch::new(record.id.clone(), &run_dir, &spec, Rootfs::Mounts(mounts));
+        launch.mtab = true;
         launch.stdin = match (settings.interactive, attach) {
             (false, _) => StdinMode::Null,
             // input ends with the client that brought it, but not where a terminal may be joined again
@@ -253,7 +254,11 @@ impl Containers<'_> {
             host_network: settings.network == Network::Host,
             no_hosts: settings.no_hosts,
             no_hostname: settings.no_hostname,
-            containerenv: Some(containerenv(engine, record)),
+            containerenv: Some(if settings.privileged {
+                containerenv(engine, record)
+            } else {
+                String::new()
+            }),
         };
         let size = settings.shm_size.map(|size| {
             u64::try_from(size).map_err(|_| Error::invalid(format!("shm-size {size}"), "it is below 0"))
@@ -294,7 +299,8 @@ impl Containers<'_> {
     }
 }
 
-/// The text by which programs see that they run in a container, with Podman's keys.
+/// The text by which programs see that they run in a container, with Podman's keys. A container that is not privileged
+/// is told only that it is one.
 fn containerenv(engine: &Engine, record: &ContainerRecord) -> String {
     format!(
         "engine=\"davit-{}\"\nname=\"{}\"\nid=\"{}\"\nimage=\"{}\"\nimageid=\"{}\"\nrootless={}\n",

@@ -24,7 +24,7 @@ impl Resolver {
 /// What the files say.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names {
-    /// `None`: the host's, which needs no file.
+    /// `None`: the host's.
     pub(crate) hostname: Option<String>,
     /// Further names of the container itself.
     pub(crate) aliases: Vec<String>,
@@ -54,7 +54,12 @@ impl Names {
             let base = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
             add("hosts", "/etc/hosts", &self.hosts(&base)?)?;
         }
-        if let Some(hostname) = &self.hostname
+        // a container with the host's network has the host's name, which its image cannot know
+        let of_host = || {
+            let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            (self.host_network && self.containerenv.is_some()).then_some(name)
+        };
+        if let Some(hostname) = self.hostname.clone().or_else(of_host)
             && !self.no_hostname
         {
             add("hostname", "/etc/hostname", &format!("{hostname}\n"))?;
@@ -113,7 +118,7 @@ impl Names {
             own.retain(|name| !taken.contains(name));
             if !own.is_empty() {
                 // writing to a string cannot fail
-                let _ = writeln!(text, "127.0.1.1\t{}", own.join(" "));
+                let _ = writeln!(text, "127.0.0.1\t{}", own.join(" "));
             }
         }
         Ok(text)
@@ -165,7 +170,7 @@ mod tests {
             ..Names::default()
         };
         let text = names.hosts("127.0.0.1 localhost\n10.9.9.9 db old\n10.1.1.1 other\n").unwrap();
-        assert_eq!(text, "127.0.0.1 localhost\n10.1.1.1 other\n10.0.0.1\tdb\n::2\tsix\n127.0.1.1\tabc web\n");
+        assert_eq!(text, "127.0.0.1 localhost\n10.1.1.1 other\n10.0.0.1\tdb\n::2\tsix\n127.0.0.1\tabc web\n");
     }
 
     #[test]

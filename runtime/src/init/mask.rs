@@ -46,6 +46,12 @@ pub(super) fn apply(plan: &RootfsPlan) -> Result<(), Failure> {
         sys::mount::attach(&copy, &place, Path::new("")).at(Stage::Mask, &*subject)?;
     }
     mask_all(plan)?;
+    if plan.read_only_dev
+        && let Some(dev) = open(Path::new("/dev"))?
+    {
+        sys::mount::set_attributes(&dev, Attributes::READ_ONLY, Attributes::NONE, false)
+            .at(Stage::Mask, "/dev")?;
+    }
     if plan.read_only {
         let root = sys::beneath::open_root(Path::new("/")).at(Stage::Rootfs, "/")?;
         sys::mount::set_attributes(root, Attributes::READ_ONLY, Attributes::NONE, false)

@@ -38,10 +38,22 @@ pub(super) fn mount(plan: &RootfsPlan, descriptors: &mut Descriptors) -> Result<
     let root = root.ok_or_else(|| {
         Failure::new(Stage::Rootfs, "", &std::io::Error::from(std::io::ErrorKind::NotFound))
     })?;
+    if plan.mtab {
+        link_mtab(&root);
+    }
     for place in &plan.places {
         put(place, &root, descriptors)?;
     }
     Ok(root)
+}
+
+/// Links /etc/mtab, for old programs. Before anything is mounted at /etc, so that it goes into nobody's volume; what
+/// stands in the way (a file there, no /etc, a read-only layer) is a reason to leave it.
+fn link_mtab(root: &OwnedFd) {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if let Ok(etc) = sys::beneath::open_in_root(root, Path::new("/etc"), flags, 0) {
+        let _ = rustix::fs::symlinkat("/proc/mounts", etc, "mtab");
+    }
 }
 
 fn put(place: &MountPlan, root: &OwnedFd, descriptors: &mut Descriptors) -> Result<(), Failure> {
