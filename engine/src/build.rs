@@ -22,8 +22,9 @@ use crate::sandbox::{Names, ResolverFiles, StepExecutor, StepSettings};
 use crate::{Engine, Error, Result};
 use builder::build::{AssertCached, Context};
 use builder::context::find_ignore_file;
-use builder::ports::NetworkMode;
-use cache::Imports;
+use builder::ports::{NetworkMode, Secrets};
+use builder::secrets::Search;
+use cache::{Export, Imports};
 use containerfile::{Containerfile, read_text};
 use events::Watcher;
 use failure::build_error;
@@ -113,6 +114,7 @@ impl Engine {
         let watcher = Watcher { progress, names: Mutex::new(BTreeMap::new()), watch: &watch };
         let cancel =
             builder::ports::Cancel::new().map_err(|error| Error::os("make a cancel token", error))?;
+        let secrets = Secrets::new();
         let order = builder::build::BuildRequest {
             store,
             lease: &lease,
@@ -124,7 +126,7 @@ impl Engine {
             target: request.target.clone(),
             build_args: request.build_args.iter().cloned().collect(),
             proxy: request.proxy_env.clone(),
-            secrets: BTreeMap::new(),
+            secrets: secrets.clone(),
             ssh: BTreeMap::new(),
             allow: BTreeSet::new(),
             no_cache: request.no_cache,
@@ -169,7 +171,17 @@ impl Engine {
             names.push(self.name_image(name, &found)?);
         }
         let to = &request.cache.to;
-        let sent = cache::export(self, &lease, &built, to, &imports, &request.registry, progress)?;
+        let search = Search::new(&secrets);
+        let export = Export {
+            engine: self,
+            lease: &lease,
+            built: &built,
+            imports: &imports,
+            options: &request.registry,
+            secrets: search.as_ref(),
+            progress,
+        };
+        let sent = cache::export(&export, to)?;
         let mut warnings = built.warnings;
         warnings.extend(sent);
         warnings.extend(self.unlimited(&request.limits)?);

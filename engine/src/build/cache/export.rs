@@ -8,6 +8,7 @@ use crate::build::{BuildEvent, BuildProgress};
 use crate::images::{RegistryOptions, TransferEvent};
 use crate::{Engine, Error, Result};
 use builder::build::{Built, CacheEntry};
+use builder::secrets::Search;
 use oci::{ChainId, Compression, Descriptor, Digest, Manifest, ManifestOrIndex, Platform, Raw, media_type};
 use registry::{CopyOptions, Selection, Source, Which, copy};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,20 +17,24 @@ use std::time::{Duration, Instant};
 use storage::diff::layer_blob;
 use storage::{Layer, Lease, MountUse, Store};
 
+/// A build whose results are sent.
+pub(in crate::build) struct Export<'a> {
+    pub(in crate::build) engine: &'a Engine,
+    pub(in crate::build) lease: &'a Lease,
+    pub(in crate::build) built: &'a Built,
+    /// The caches that were read.
+    pub(in crate::build) imports: &'a Imports<'a>,
+    pub(in crate::build) options: &'a RegistryOptions,
+    /// Values that must not leave.
+    pub(in crate::build) secrets: Option<&'a Search>,
+    pub(in crate::build) progress: BuildProgress<'a>,
+}
+
 /// Sends the results of a build to all places that were asked for; returns warnings.
-pub(in crate::build) fn export(
-    engine: &Engine,
-    lease: &Lease,
-    built: &Built,
-    to: &[CacheTo],
-    imports: &Imports<'_>,
-    options: &RegistryOptions,
-    progress: BuildProgress<'_>,
-) -> Result<Vec<String>> {
+pub(in crate::build) fn export(export: &Export<'_>, to: &[CacheTo]) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for to in to.iter().filter(|to| !to.is_inline()) {
-        let sent = export_one(engine, lease, built, to, imports, options, progress);
-        match sent {
+        match export_one(export, to) {
             Ok(()) => {}
             Err(error) if to.ignore_error => {
                 warnings.push(format!("cache {}: {}", to.place.describe(), full(&error)));
@@ -40,15 +45,8 @@ pub(in crate::build) fn export(
     Ok(warnings)
 }
 
-fn export_one(
-    engine: &Engine,
-    lease: &Lease,
-    built: &Built,
-    to: &CacheTo,
-    imports: &Imports<'_>,
-    options: &RegistryOptions,
-    progress: BuildProgress<'_>,
-) -> Result<()> {
+fn export_one(export: &Export<'_>, to: &CacheTo) -> Result<()> {
+    let Export { engine, lease, built, imports, options, secrets, progress } = *export;
     let store = engine.store()?;
     let known = match to.mounts.is_empty() {
         true => None,
@@ -58,6 +56,7 @@ fn export_one(
         store,
         lease,
         imports,
+        secrets,
         foreign: built.foreign_layers.iter().collect(),
         config: Config::default(),
         known: HashMap::new(),
@@ -128,6 +127,7 @@ struct Collection<'a> {
     store: &'a Store,
     lease: &'a Lease,
     imports: &'a Imports<'a>,
+    secrets: Option<&'a Search>,
     foreign: BTreeSet<&'a ChainId>,
     config: Config,
     /// Positions of layers.
@@ -265,7 +265,7 @@ impl<'a> Collection<'a> {
         };
         let (index, warning) = match (mount, previous) {
             (Some(mount), previous) if present => {
-                (mounts::save(self.store, self.lease, &mount, previous.as_ref())?, None)
+                (mounts::save(self.store, self.lease, &mount, previous.as_ref(), self.secrets)?, None)
             }
             (Some(_), Some(previous)) => (previous, None),
             (None, Some(previous)) => {

@@ -3,6 +3,7 @@
 use super::index::{Entry, Index, Kind, PACK, Pack};
 use super::notes::{Notes, State};
 use crate::{Error, Result};
+use builder::secrets::{Form, Search};
 use oci::{Compression, Descriptor, Digest};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::collections::{HashMap, HashSet};
@@ -27,6 +28,7 @@ pub(in crate::build::cache) fn save(
     lease: &Lease,
     mount: &CacheMount,
     previous: Option<&Index>,
+    secrets: Option<&Search>,
 ) -> Result<Index> {
     let attempt = || format!("read the cache mount {}", mount.path().display());
     let root = sys::fs::open_dir(mount.path()).map_err(|error| Error::os(attempt(), error.source))?;
@@ -38,6 +40,7 @@ pub(in crate::build::cache) fn save(
         packer: Packer { store, lease, packs: Vec::new(), open: None },
         files: Vec::new(),
         chunker: Chunker::new(Box::new(std::io::empty())),
+        secrets,
     };
     for (pack, old) in saving.old.iter().enumerate() {
         for (digest, _) in &old.chunks {
@@ -52,10 +55,11 @@ pub(in crate::build::cache) fn save(
     Ok(index)
 }
 
-/// An error of a file or of the store.
+/// An error of a file or of the store, or something that must not leave.
 enum Failed {
     Io(std::io::Error),
     Store(storage::Error),
+    Secret { path: String, id: String, form: Form },
 }
 
 impl Failed {
@@ -63,6 +67,10 @@ impl Failed {
         match self {
             Failed::Io(error) => Error::os(attempt, error),
             Failed::Store(error) => crate::error::storage(attempt)(error),
+            Failed::Secret { path, id, form } => Error::invalid(
+                format!("export the file {path} of a cache mount"),
+                format!("it has the value of secret {id:?} in it ({})", form.as_str()),
+            ),
         }
     }
 }
@@ -99,6 +107,7 @@ struct Saving<'a> {
     packer: Packer<'a>,
     files: Vec<Seen>,
     chunker: Chunker<Box<dyn Read>>,
+    secrets: Option<&'a Search>,
 }
 
 impl Saving<'_> {
@@ -142,7 +151,9 @@ impl Saving<'_> {
     fn file(&mut self, path: &Path, stat: &rustix::fs::Stat, file: OwnedFd) -> Done<Vec<(Digest, u32)>> {
         let state = State::of(stat);
         let name = path.to_string_lossy().into_owned();
-        if let Some(chunks) = self.notes.get(&name, &state)
+        // Where there are secrets to look for, every file is looked through: it was not for these.
+        if self.secrets.is_none()
+            && let Some(chunks) = self.notes.get(&name, &state)
             && chunks.iter().all(|(digest, _)| self.known.contains_key(digest))
         {
             let chunks = chunks.clone();
@@ -150,8 +161,12 @@ impl Saving<'_> {
             return Ok(chunks);
         }
         let mut chunks = Vec::new();
+        let mut search = self.secrets.map(Search::stream);
         self.chunker.restart(Box::new(File::from(file)));
         while let Some(chunk) = self.chunker.next_chunk()? {
+            if let Some(search) = &mut search {
+                search.push(chunk);
+            }
             let digest = Digest::of(chunk);
             let length = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
             if !self.known.contains_key(&digest) {
@@ -159,6 +174,9 @@ impl Saving<'_> {
                 self.known.insert(digest.clone(), None);
             }
             chunks.push((digest, length));
+        }
+        if let Some(found) = search.and_then(builder::secrets::Stream::finish) {
+            return Err(Failed::Secret { path: name, id: found.id, form: found.form });
         }
         self.fresh.put(name, state, chunks.clone());
         Ok(chunks)

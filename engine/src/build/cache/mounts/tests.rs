@@ -48,7 +48,7 @@ impl Lab {
         let mount = self.store.cache_mounts().try_take("m", 0, MountUse::Alone).unwrap().unwrap();
         mount.make::<storage::Error>(&self.lease, |_| Ok(())).unwrap();
         sh(mount.path(), script);
-        save(&self.store, &self.lease, &mount, previous).unwrap()
+        save(&self.store, &self.lease, &mount, previous, None).unwrap()
     }
 
     fn restore(&self, index: &Index) -> crate::Result<tempfile::TempDir> {
@@ -143,4 +143,20 @@ fn nothing_is_written_outside_and_nothing_unchecked() {
     wrong(&|pack| pack.chunks[0].1 += 1);
     wrong(&|pack| pack.blob.digest = Digest::of(b"none"));
     wrong(&|pack| pack.blob.size -= 1);
+}
+
+#[test]
+fn a_secret_does_not_travel() {
+    let lab = Lab::new();
+    let index = lab.save("mkdir d; echo plain > d/f; sleep 0", None);
+    let secrets = builder::ports::Secrets::from([("token".to_owned(), b"s3cret-value".to_vec())]);
+    let search = builder::secrets::Search::new(&secrets).unwrap();
+    let mount = lab.store.cache_mounts().try_take("m", 0, MountUse::Alone).unwrap().unwrap();
+    save(&lab.store, &lab.lease, &mount, Some(&index), Some(&search)).unwrap();
+    for content in ["auth: s3cret-value", "czNjcmV0LXZhbHVl"] {
+        sh(mount.path(), &format!("echo {content} > d/leak"));
+        let error = save(&lab.store, &lab.lease, &mount, Some(&index), Some(&search)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("d/leak") && text.contains("token") && !text.contains("s3cret"), "{text}");
+    }
 }
