@@ -5,6 +5,7 @@
 mod bad_input;
 mod build;
 mod build_failure;
+mod build_progress;
 mod cache;
 mod cli;
 mod crash;

@@ -485,10 +485,7 @@ fn solve(
         _ => return Err(Broken::Stuck.into()),
     };
     let layers = work.name_layers(&rootfs).map_err(Error::Assemble)?;
-    warnings.extend(work.changed_by_hand().into_iter().map(failure::changed_by_hand));
-    // What was changed by hand must not be handed on under the key of what the Containerfile makes.
-    let by_hand = !work.changed_by_hand().is_empty();
-    let cache = match !by_hand && (request.cache.export || request.cache.inline) {
+    let cache = match request.cache.export || request.cache.inline {
         true => work.export(lowered.target, &solved.keys).map_err(Error::Assemble)?,
         false => Vec::new(),
     };
@@ -497,6 +494,11 @@ fn solve(
     let keys: Vec<_> = solved.keys.iter().map(|keys| keys.key.clone()).collect();
     // An explanation that is lost is no reason to fail.
     let _ = explainer.write(&image.id, &keys);
+    for place in work.changed_by_hand() {
+        let text = failure::changed_by_hand(place);
+        request.progress.event(Event::Warning(&text));
+        warnings.push(text);
+    }
     Ok(Built {
         image_id: image.id,
         config: image.config,

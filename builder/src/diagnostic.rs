@@ -140,8 +140,8 @@ impl Diagnostic {
             let lines = &text[line_start..end];
             let place = start - line_start..lines.trim_end().len();
             let mut annotation = AnnotationKind::Primary.span(place);
-            if let Some(label) = &self.label {
-                annotation = annotation.label(label.as_str());
+            if let Some(label) = &label {
+                annotation = annotation.label(&**label);
             }
             let snippet =
                 Snippet::source(lines).line_start(source.line(start)).fold(true).annotation(annotation);
@@ -180,7 +180,7 @@ impl Diagnostic {
     /// Adds the notes and the hint.
     fn remarks<'a>(&'a self, mut group: Group<'a>) -> Group<'a> {
         for note in self.details.iter().flat_map(|details| &details.notes) {
-            group = group.element(Level::NOTE.message(note.as_str()));
+            group = group.element(Level::NOTE.message(shortened(note)));
         }
         match &self.hint {
             Some(hint) => group.element(Level::HELP.message(shortened(hint))),

@@ -331,6 +331,15 @@ pub enum Event<'a> {
     Missed(usize, &'a [crate::explain::Cause]),
     /// The vertex ran to its end.
     Done(usize, Duration),
+    /// The vertex's new layer has a name; comes at the end of a build.
+    Layer {
+        /// The vertex.
+        vertex: usize,
+        /// Sum of the sizes of its files, bytes.
+        content_size: u64,
+        /// Length of its plain tar, bytes.
+        tar_size: u64,
+    },
     /// The vertex failed.
     Failed(usize, &'a str),
     /// A command failed, and a shell takes over the terminal ([`Executor::repair`]); the text is the failure.

@@ -6,11 +6,12 @@
 //! is told by the secret's ID; neither a value nor a part of one leaves this module.
 
 mod forms;
+mod grams;
 #[cfg(test)]
 mod tests;
 
 use crate::ports::Secrets;
-use aho_corasick::{AhoCorasick, MatchKind, packed};
+use grams::{Grams, Match};
 use std::borrow::Cow;
 
 /// Values with fewer bytes are not looked for: they are found everywhere.
@@ -54,24 +55,16 @@ pub struct Found {
 
 /// All forms of all values, ready to be looked for.
 pub struct Search {
-    engine: Engine,
+    grams: Grams,
     /// Secret and form of each pattern.
     patterns: Vec<(usize, Form)>,
     ids: Vec<String>,
-    /// Length of the longest pattern, bytes.
-    longest: usize,
 }
 
 impl std::fmt::Debug for Search {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Search").field("ids", &self.ids).finish_non_exhaustive()
     }
-}
-
-/// The quick one compares many bytes at once, but not with any number of patterns and not on every processor.
-enum Engine {
-    Packed(packed::Searcher),
-    Automaton(AhoCorasick),
 }
 
 impl Search {
@@ -93,32 +86,12 @@ impl Search {
                 }
             }
         }
-        let longest = texts.iter().map(Vec::len).max()?;
-        let engine = match packed::Config::new().builder().extend(&texts).build() {
-            Some(searcher) => Engine::Packed(searcher),
-            None => Engine::Automaton(
-                AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(&texts).ok()?,
-            ),
-        };
-        Some(Self { engine, patterns, ids, longest })
-    }
-
-    fn find_range(&self, bytes: &[u8]) -> Option<(usize, usize, usize)> {
-        match &self.engine {
-            Engine::Packed(searcher) => {
-                let found = searcher.find(bytes)?;
-                Some((found.pattern().as_usize(), found.start(), found.end()))
-            }
-            Engine::Automaton(automaton) => {
-                let found = automaton.find(bytes)?;
-                Some((found.pattern().as_usize(), found.start(), found.end()))
-            }
-        }
+        Some(Self { grams: Grams::new(texts)?, patterns, ids })
     }
 
     /// The first value in these bytes.
     pub fn find(&self, bytes: &[u8]) -> Option<Found> {
-        let (pattern, start, _) = self.find_range(bytes)?;
+        let Match { pattern, start, .. } = self.grams.find(bytes)?;
         let (secret, form) = self.patterns[pattern];
         Some(Found { id: self.ids[secret].clone(), form, offset: start as u64 })
     }
@@ -134,7 +107,7 @@ impl Search {
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut out = String::new();
         let mut rest = text.as_bytes();
-        while let Some((pattern, start, end)) = self.find_range(rest) {
+        while let Some(Match { pattern, start, end }) = self.grams.find(rest) {
             let (start, end) = match self.patterns[pattern].1 {
                 Form::Raw => (start, end),
                 // A pattern is only what the value alone determines, or a window.
@@ -193,7 +166,7 @@ impl Stream<'_> {
     }
 
     fn look(&mut self, bytes: &[u8]) {
-        let keep = self.search.longest - 1;
+        let keep = self.search.grams.longest() - 1;
         let before = self.tail.len();
         self.tail.extend_from_slice(&bytes[..bytes.len().min(keep)]);
         let across = self.search.find(&self.tail).map(|found| (found, self.position - before as u64));

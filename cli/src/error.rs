@@ -39,8 +39,16 @@ impl Failure {
         self
     }
 
-    /// Says it on standard error.
+    /// The same, said already: nothing is left but its exit code.
+    pub(crate) fn told(self) -> Self {
+        Self { message: String::new(), hint: None, ..self }
+    }
+
+    /// Says it on standard error, unless that was done.
     pub(crate) fn print(&self) {
+        if self.message.is_empty() {
+            return;
+        }
         // Drawn diagnostics begin with the word themselves.
         match self.message.strip_prefix("error: ") {
             Some(rest) => crate::output::note(&format!("Error: {rest}")),

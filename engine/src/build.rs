@@ -11,7 +11,7 @@ mod resolver;
 mod watch;
 
 pub use cache::{CacheFrom, CacheMode, CacheRequest, CacheTo};
-pub use events::{BuildEvent, BuildProgress};
+pub use events::{BuildEvent, BuildProgress, BuildStep};
 pub use explain::ExplainedStep;
 pub use requests::{BuildReport, BuildRequest, ContainerfileSource};
 
@@ -115,6 +115,10 @@ impl Engine {
         let cancel =
             builder::ports::Cancel::new().map_err(|error| Error::os("make a cancel token", error))?;
         let secrets = Secrets::new();
+        let unlimited = self.unlimited(&request.limits)?;
+        if let Some(text) = &unlimited {
+            progress(BuildEvent::Warning { text: text.clone() });
+        }
         let order = builder::build::BuildRequest {
             store,
             lease: &lease,
@@ -184,7 +188,7 @@ impl Engine {
         let sent = cache::export(&export, to)?;
         let mut warnings = built.warnings;
         warnings.extend(sent);
-        warnings.extend(self.unlimited(&request.limits)?);
+        warnings.extend(unlimited);
         Ok(BuildReport { id, names, ran: built.ran, cached: built.cached, warnings })
     }
 }

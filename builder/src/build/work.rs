@@ -51,6 +51,7 @@ pub(super) struct Build<'a> {
 }
 
 struct Made {
+    vertex: VertexId,
     key: Option<Key>,
     text: String,
     rootfs: Rootfs,
@@ -345,6 +346,7 @@ impl<'a> Build<'a> {
     fn name_all(&self, made: &[Made], image: &Rootfs) -> Result<Vec<NamedLayer>, ops::Error> {
         for made in made {
             self.name_stack(&made.rootfs)?;
+            self.tell_layer(made)?;
             if let (Some(key), Some(own)) = (&made.key, &made.rootfs.own)
                 && let Some((chain_id, _)) = own.named.get()
             {
@@ -379,6 +381,9 @@ impl<'a> Build<'a> {
         target: VertexId,
         keys: &[VertexKeys],
     ) -> Result<Vec<CacheEntry>, ops::Error> {
+        if !self.repairs.steps().is_empty() {
+            return Ok(Vec::new());
+        }
         let mut image = BTreeSet::new();
         let mut next = Some(target);
         while let Some(id) = next {
@@ -405,6 +410,21 @@ impl<'a> Build<'a> {
             entries.push(CacheEntry { key: key.0.clone(), cheap, chain, in_image: image.contains(&id) });
         }
         Ok(entries)
+    }
+
+    /// Tells the size of a new layer.
+    fn tell_layer(&self, made: &Made) -> Result<(), ops::Error> {
+        let Some((chain_id, _)) = made.rootfs.own.as_ref().and_then(|own| own.named.get()) else {
+            return Ok(());
+        };
+        if let Some(layer) = self.request.store.layers().get(chain_id)? {
+            self.request.progress.event(Event::Layer {
+                vertex: made.vertex.0,
+                content_size: layer.unpacked_size,
+                tar_size: layer.tar_size,
+            });
+        }
+        Ok(())
     }
 
     /// Names the new layers of a root file system, lowest first.
@@ -561,7 +581,7 @@ impl Work for Build<'_> {
                 index::put_result(self.workspace, key, rootfs, &text)
                     .map_err(|source| self.fail(vertex, source))?;
             }
-            let made = Made { key: key.cloned(), text, rootfs: rootfs.clone() };
+            let made = Made { vertex, key: key.cloned(), text, rootfs: rootfs.clone() };
             self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
         }
         Ok(output)

@@ -131,3 +131,53 @@ fn short_values_are_told() {
     let built = lab.build_with("FROM busybox\nRUN echo 1234 > /pin\n", &options);
     assert!(built.warnings.iter().any(|text| text.contains("\"pin\"") && text.contains("too short")));
 }
+
+/// What looking costs beside the digest pass; to be run alone, optimised:
+/// `cargo test --release -p builder --test it secrets::cost -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn cost() {
+    require_root!();
+    let lab = Lab::new();
+    lab.add_busybox();
+    let secrets =
+        (0..3).map(|number| (format!("s{number}"), format!("{VALUE}-{number}-of-three").into_bytes()));
+    let search = builder::secrets::Search::new(&secrets.collect()).unwrap();
+    let random = "i=0; while [ $i -lt 256 ]; do cat /big1; i=$((i+1)); done > /big";
+    let text = "find / -xdev -type f | head -1; i=0; while [ $i -lt 400 ]; do cp /bin/busybox /b$i; i=$((i+1)); done";
+    let small = "i=0; while [ $i -lt 20000 ]; do echo some text of file $i > /f$i; i=$((i+1)); done";
+    let mut noise = Vec::new();
+    let mut state = 1u64;
+    for _ in 0..(2 << 20) / 8 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        noise.extend_from_slice(&(state ^ (state >> 29)).to_le_bytes());
+    }
+    std::fs::write(lab.context().join("big1"), noise).unwrap();
+    for (name, script) in [("random 512 MiB", random), ("400 binaries", text), ("20,000 files", small)] {
+        let built = lab.build(&format!("FROM busybox\nCOPY big1 /big1\nRUN {script}\n"));
+        let layer = lab.store.layers().get(&built.layers.last().unwrap().chain_id).unwrap().unwrap();
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..14 {
+            let begin = std::time::Instant::now();
+            if round % 2 == 0 {
+                storage::diff::diff_id_of(&lab.store, &layer.snapshot).unwrap();
+            } else {
+                let mut stream = search.stream();
+                storage::diff::diff_id_watched(&lab.store, &layer.snapshot, &mut |piece| stream.push(piece))
+                    .unwrap();
+                assert_eq!(stream.finish(), None);
+            }
+            times[round % 2].push(begin.elapsed().as_secs_f64());
+        }
+        let median = |times: &mut Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            (times[0], times[times.len() / 2])
+        };
+        let ((fast, without), (fast_with, with)) = (median(&mut times[0]), median(&mut times[1]));
+        println!(
+            "{name}: {without:.3} s without, {with:.3} s with: {:+.1} % (best of 7: {:+.1} %)",
+            (with / without - 1.0) * 100.0,
+            (fast_with / fast - 1.0) * 100.0
+        );
+    }
+}

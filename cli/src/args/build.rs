@@ -17,6 +17,8 @@ pub(crate) enum ProgressMode {
     Tty,
     /// Nothing but errors.
     Quiet,
+    /// An object a line, for programs.
+    Json,
 }
 
 /// What happens when a RUN fails.
@@ -135,7 +137,7 @@ pub(crate) struct BuildArgs {
     /// Platform of the image, OS/ARCH[/VARIANT]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
-    /// How progress is shown (auto, plain, tty, quiet)
+    /// How progress is shown (auto, plain, tty, quiet, json)
     #[arg(long, value_enum, default_value = "auto", value_name = "MODE", hide_possible_values = true)]
     pub(crate) progress: ProgressMode,
     /// When base images are pulled (always, missing, never, newer)
@@ -168,6 +170,9 @@ pub(crate) struct BuildArgs {
     /// Time of the image and all its new files in seconds since 1970
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timestamp: Option<i64>,
+    /// Write a page with the build's steps on a time axis (davit-timings.html)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "davit-timings.html")]
+    pub(crate) timings: Option<PathBuf>,
     /// Check certificates of registries
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
     pub(crate) tls_verify: Option<bool>,

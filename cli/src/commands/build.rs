@@ -9,7 +9,7 @@ use engine::images::{PullPolicy, RegistryOptions};
 use engine::options::{Limits, Mount, Network, parse_size};
 
 use super::create::{lines, platform, proxies, read_text, security, ulimits};
-use crate::args::{BuildArgs, OnFail};
+use crate::args::{BuildArgs, OnFail, ProgressMode};
 use crate::error::{Attempt, Failure, Outcome};
 use crate::output::{self, progress};
 
@@ -19,7 +19,7 @@ const CONTAINERFILE_LIMIT: u64 = 16 << 20;
 /// `davit build`
 pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
     let request = request(&args)?;
-    let progress = progress::Build::new(args.progress, args.quiet);
+    let progress = progress::Build::new(args.progress, args.quiet, args.timings.as_deref());
     let explain = args.explain;
     let result = engine.build(&request, &|event| {
         if explain && let Some(line) = explanation(&event) {
@@ -27,15 +27,11 @@ pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
         }
         progress.event(&event);
     });
-    progress.finish();
-    let report = result?;
-    for warning in &report.warnings {
-        progress.warning(warning);
-    }
+    let report = progress.finish(result.map_err(Failure::from))?;
     if let Some(path) = &args.iidfile {
         std::fs::write(path, format!("sha256:{}", report.id)).attempt(format!("write {}", path.display()))?;
     }
-    if !args.quiet {
+    if !args.quiet && args.progress != ProgressMode::Json {
         for name in &report.names {
             output::note(&format!("Successfully tagged {name}"));
         }

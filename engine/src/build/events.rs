@@ -13,8 +13,8 @@ use std::time::Duration;
 pub enum BuildEvent {
     /// The steps of the build, before any of them runs.
     Planned {
-        /// Number of steps.
-        total: usize,
+        /// The steps, inputs first.
+        steps: Vec<BuildStep>,
     },
     /// A step begins.
     Started {
@@ -55,6 +55,15 @@ pub enum BuildEvent {
         /// How long it took.
         elapsed: Duration,
     },
+    /// The new layer of a step is known; comes at the end of a build.
+    Layer {
+        /// Of which step.
+        vertex: usize,
+        /// Sum of the sizes of its files.
+        bytes: u64,
+        /// Length of its plain tar.
+        tar_bytes: u64,
+    },
     /// A step failed.
     Failed {
         /// Which.
@@ -91,6 +100,25 @@ pub enum BuildEvent {
     },
 }
 
+/// A step of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildStep {
+    /// Its number in the events.
+    pub vertex: usize,
+    /// `[stage 2/5] RUN make`.
+    pub name: String,
+    /// Name or number of its stage.
+    pub stage: String,
+    /// Number of the step in its stage, 1 = FROM; 0 for what no instruction asks for by itself.
+    pub step: usize,
+    /// Steps of the stage.
+    pub steps: usize,
+    /// Line of the Containerfile, 1 = first; 0 for what no line asks for.
+    pub line: usize,
+    /// What it is made of, steps or not.
+    pub inputs: Vec<usize>,
+}
+
 /// Receives the events of a build, from several threads.
 pub type BuildProgress<'a> = &'a (dyn Fn(BuildEvent) + Send + Sync);
 
@@ -121,7 +149,16 @@ impl Progress for Watcher<'_> {
                 self.watch.solving.store(true, std::sync::atomic::Ordering::SeqCst);
                 let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
                 names.extend(vertices.iter().map(|vertex| (vertex.id, vertex.name.clone())));
-                BuildEvent::Planned { total: vertices.len() }
+                let steps = vertices.iter().map(|vertex| BuildStep {
+                    vertex: vertex.id + 1,
+                    name: vertex.name.clone(),
+                    stage: vertex.stage.clone(),
+                    step: vertex.step,
+                    steps: vertex.steps,
+                    line: vertex.line,
+                    inputs: vertex.inputs.iter().map(|id| id + 1).collect(),
+                });
+                BuildEvent::Planned { steps: steps.collect() }
             }
             Event::Warning(text) => BuildEvent::Warning { text: text.to_owned() },
             Event::Started(id) => BuildEvent::Started { vertex: id + 1, name: self.name(id) },
@@ -136,6 +173,9 @@ impl Progress for Watcher<'_> {
             Event::Cancelled(id) => BuildEvent::Cancelled { vertex: id + 1 },
             Event::ShellOpened(id, message) => {
                 BuildEvent::ShellOpened { vertex: id + 1, message: message.to_owned() }
+            }
+            Event::Layer { vertex, content_size, tar_size } => {
+                BuildEvent::Layer { vertex: vertex + 1, bytes: content_size, tar_bytes: tar_size }
             }
             Event::ShellClosed(id) => BuildEvent::ShellClosed { vertex: id + 1 },
             Event::Log { vertex, stream, text } => BuildEvent::Output {

@@ -102,6 +102,6 @@ pub struct BuildReport {
     pub ran: usize,
     /// Steps that came from the cache.
     pub cached: usize,
-    /// What the user should know: lint findings, unused build arguments, ...
+    /// All warnings, which were told as events as well: lint findings, unused build arguments, ...
     pub warnings: Vec<String>,
 }
