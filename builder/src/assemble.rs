@@ -25,8 +25,13 @@ pub(crate) fn assemble(
     // Seconds that no calendar has are the request's mistake; now is as good as any.
     let fixed =
         request.time().map(|seconds| jiff::Timestamp::from_second(seconds).unwrap_or(now).to_string());
-    let history = history(&lowered.history, layers, fixed.as_deref(), &now.to_string());
+    let mut entries = lowered.history.clone();
+    fold(&mut entries, layers.len());
+    let mut history = history(&entries, layers, fixed.as_deref(), &now.to_string());
     let last = history.last().and_then(|entry| entry.created.clone());
+    if request.image.omit_history {
+        history.clear();
+    }
     let created = fixed.or(last).unwrap_or_else(|| now.to_string());
     let mut config = config(lowered, layers, history, &created);
     if let Some(cache) = inline_cache {
@@ -35,7 +40,8 @@ pub(crate) fn assemble(
     // Only strings, numbers and lists; serialising them cannot fail.
     let bytes = serde_json::to_vec(&config).expect("an image config is plain data");
     let id = request.store.content().put(request.lease, &bytes)?;
-    let descriptor = Descriptor::new(media_type::OCI_CONFIG, id.clone(), bytes.len() as u64);
+    let kind = if request.image.docker { media_type::DOCKER_CONFIG } else { media_type::OCI_CONFIG };
+    let descriptor = Descriptor::new(kind, id.clone(), bytes.len() as u64);
     let size = layers.iter().map(|layer| layer.size).sum::<u64>() + bytes.len() as u64;
     let record = ImageRecord {
         id: id.clone(),
@@ -50,13 +56,24 @@ pub(crate) fn assemble(
         other_manifests: Vec::new(),
         parent: None,
         names_history: Vec::new(),
+        annotations: Some(request.image.annotations.clone()),
     };
     // A known image with the same ID has all of this already, and perhaps manifests: it stays as it is.
     match request.store.images().get(&id)? {
-        Some(known) if known.layers == record.layers => {}
+        Some(known) if known.layers == record.layers && known.is_sent_like(&record) => {}
         _ => request.store.images().put(request.lease, &record)?,
     }
     Ok(Image { id, config: bytes })
+}
+
+/// Leaves the history with as many layers as there are: those that became one are told by the last of them.
+fn fold(history: &mut [History], layers: usize) {
+    let with_layer = history.iter().filter(|entry| !entry.empty_layer).count();
+    let Some(surplus) = with_layer.checked_sub(layers) else { return };
+    let folded = history.iter_mut().filter(|entry| !entry.empty_layer).skip(layers.saturating_sub(1));
+    for entry in folded.take(surplus) {
+        entry.empty_layer = true;
+    }
 }
 
 /// The history with its times.

@@ -2,9 +2,12 @@
 
 mod exposure;
 mod failure;
+mod image_options;
 mod remote;
+mod squash;
 mod work;
 
+pub use image_options::{ImageOptions, Layers};
 pub(crate) use work::NamedLayer;
 
 use crate::assemble;
@@ -49,6 +52,10 @@ pub struct BuildRequest<'a> {
     pub ignore: Option<(String, String)>,
     /// `--target`: name or number of a stage; the last one where `None`.
     pub target: Option<String>,
+    /// `--from`: what the first FROM names instead of what is written there.
+    pub from: Option<String>,
+    /// `--skip-unused-stages=false`: stages that the target does not need are built as well.
+    pub all_stages: bool,
     /// `--build-arg`.
     pub build_args: BTreeMap<String, String>,
     /// Proxy variables that RUN steps see without ARG; never part of a cache key.
@@ -67,10 +74,8 @@ pub struct BuildRequest<'a> {
     pub jobs: Option<usize>,
     /// Platform of the image.
     pub platform: Platform,
-    /// `--label`, in order.
-    pub labels: Vec<(String, String)>,
-    /// `--env`: variables of the image that no instruction sets.
-    pub env: Vec<(String, String)>,
+    /// What the image is besides the result of its instructions.
+    pub image: ImageOptions,
     /// `--network`
     pub network: NetworkMode,
     /// What in the executor's settings changes what a step does (names of extra hosts, say): part of the steps' keys.
@@ -356,7 +361,10 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
         });
     }
     let parsed = parse::parse(&request.containerfile_name, &request.containerfile);
-    let file = parsed.into_result()?;
+    let mut file = parsed.into_result()?;
+    if let (Some(from), Some(first)) = (&request.from, file.stages.first_mut()) {
+        first.replace_base(from);
+    }
     let platform_args = platform_args(&request.platform, request.target.as_deref());
     let options = PlanOptions {
         target: request.target.clone(),
@@ -364,8 +372,11 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
         platform_args: platform_args.clone(),
         contexts: request.named_contexts.keys().cloned().collect(),
     };
-    let plan =
+    let mut plan =
         stages::plan(&file, &options).map_err(|diagnostics| Report::new(file.source.clone(), diagnostics))?;
+    if request.all_stages {
+        plan.stages.iter_mut().for_each(|stage| stage.needed = true);
+    }
     let asserted = asserted(&file, request)?;
     let ignore = read_ignore(request)?;
     let images = ImageTable { resolver: request.resolver, known: Mutex::default() };
@@ -383,8 +394,8 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
             proxy: &proxies(request),
             no_cache: request.no_cache,
             no_cache_filter: &request.no_cache_filter,
-            labels: &request.labels,
-            env: &request.env,
+            image: &request.image,
+            all_stages: request.all_stages,
             allow: &request.allow,
         },
         &|reference, platform| images.get(reference, platform),
@@ -469,9 +480,11 @@ fn solve(
     let explainer =
         Explainer::new(request.store, request.lease, &lowered.graph, &infos, &line(&request.cache, request));
     let work = work::Build::new(request, &lowered.graph, &workspace, ignore, &explainer, asserted)?;
+    let mut targets = vec![lowered.target];
+    targets.extend(&lowered.others);
     let order = Order {
         graph: &lowered.graph,
-        targets: &[lowered.target],
+        targets: &targets,
         jobs: request.jobs.filter(|jobs| *jobs > 0).unwrap_or_else(default_jobs),
         cancel: &request.cancel,
         progress: request.progress,
@@ -489,6 +502,7 @@ fn solve(
         true => work.export(lowered.target, &solved.keys).map_err(Error::Assemble)?,
         false => Vec::new(),
     };
+    let layers = work.squash(layers, lowered.base_layers, request.image.layers).map_err(Error::Assemble)?;
     let inline = request.cache.inline.then(|| inline_cache(&cache, &layers));
     let image = assemble::assemble(request, lowered, &layers, inline)?;
     let keys: Vec<_> = solved.keys.iter().map(|keys| keys.key.clone()).collect();

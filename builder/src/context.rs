@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use crate::graph::GitOp;
 pub use crate::ignore::{find_containerfile, find_ignore_file};
+pub use crate::lower::{parse_git_address, without_password};
 
 /// An open context.
 #[derive(Debug, Clone)]

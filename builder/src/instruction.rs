@@ -75,6 +75,16 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Puts another image in place of the one that FROM names.
+    pub(crate) fn replace_base(&mut self, reference: &str) {
+        // A reference has no quotes or variables of its own; what has is an invalid one either way.
+        self.base = Word::new(reference, self.base.span, self.base.escape);
+        self.text = match &self.name {
+            Some(name) => format!("FROM {reference} AS {}", name.node),
+            None => format!("FROM {reference}"),
+        };
+    }
+
     /// The name in lower case, or the number, as users refer to it.
     pub fn label(&self) -> String {
         self.name.as_ref().map_or_else(|| self.index.to_string(), |name| name.node.to_lowercase())

@@ -25,6 +25,12 @@ pub trait Executor: Sync {
     /// A command that ended with another status than 0 is not an error.
     fn run(&self, spec: StepSpec, io: StepIo<'_>) -> Result<StepExit, PortError>;
 
+    /// Fails where programs of a platform cannot run here; the reason says what is missing. Asked before such a step.
+    fn can_run(&self, platform: &Platform) -> Result<(), PortError> {
+        let _ = platform;
+        Ok(())
+    }
+
     /// Paths that every step finds mounted over, besides [`StepSpec::mounts`], and that the runtime may have to
     /// create as mount points. The builder takes those that it created, and that stayed empty, out of the layer.
     fn mount_points(&self) -> &[&str] {

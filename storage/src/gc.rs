@@ -272,7 +272,8 @@ impl Plan {
 
 /// Records are written under the shared lock, so what has a temporary name now was left by a killed writer.
 fn remove_temporary(store: &Store, failures: &mut Failures) {
-    let directories = ["layers", "images", "tags", "cache", "cache/pending", traces::TRACES, traces::LINES];
+    let directories =
+        ["layers", "images", "tags", "lists", "cache", "cache/pending", traces::TRACES, traces::LINES];
     for directory in directories {
         let directory = store.path(directory);
         let names = sys::fs::optional(sys::fs::read_names(&directory)).map_err(Into::into);

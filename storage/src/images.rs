@@ -43,6 +43,17 @@ pub struct ImageRecord {
     /// References that the image had and lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names_history: Vec<String>,
+    /// Annotations that a manifest made here gets; `None` for an image that came with its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+impl ImageRecord {
+    /// Whether manifests of both are the same where their layers are: annotations and media types, which the image ID
+    /// does not cover.
+    pub fn is_sent_like(&self, other: &ImageRecord) -> bool {
+        self.annotations == other.annotations && self.config.media_type == other.config.media_type
+    }
 }
 
 impl Record for ImageRecord {
@@ -112,9 +123,12 @@ impl Images<'_> {
         Ok(names.iter().filter(|name| name.starts_with(hex)).filter_map(|name| id_of(name)).collect())
     }
 
-    /// The record of a full reference.
+    /// The record of a full reference. The name of a list counts as one of the image that it means on this host.
     pub fn tag_record(&self, reference: &str) -> Result<Option<TagRecord>> {
-        records::read(&self.tag_path(reference))
+        match records::read(&self.tag_path(reference))? {
+            Some(tag) => Ok(Some(tag)),
+            None => Ok(self.store.lists().read(reference)?.and_then(|list| list.as_tag())),
+        }
     }
 
     /// The image that a full reference names.
@@ -141,6 +155,7 @@ impl Images<'_> {
         }
         let old = self.tag_record(&tag.reference)?;
         records::write(&self.tag_path(&tag.reference), tag, Sync::Data)?;
+        records::remove(&self.store.lists().path(&tag.reference))?;
         if let Some(old) = &old
             && old.image != tag.image
         {
@@ -149,19 +164,37 @@ impl Images<'_> {
         Ok(old)
     }
 
-    /// Takes a name away; returns its record if there was one. The image stays.
+    /// Takes a name away, that of a list with the list; returns its record if there was one. The image stays.
     pub fn untag(&self, reference: &str) -> Result<Option<TagRecord>> {
         let _lock = self.store.lock_shared()?;
         let _records = self.store.lock_records()?;
         let Some(old) = self.tag_record(reference)? else { return Ok(None) };
         self.add_to_history(&old)?;
         records::remove(&self.tag_path(reference))?;
+        records::remove(&self.store.lists().path(reference))?;
         Ok(Some(old))
     }
 
-    /// All names, sorted by reference.
+    /// Takes a name from the image that has it; the caller has the records' lock.
+    pub(crate) fn remove_tag(&self, reference: &str) -> Result<()> {
+        let old: Option<TagRecord> = records::read(&self.tag_path(reference))?;
+        if let Some(old) = old {
+            self.add_to_history(&old)?;
+            records::remove(&self.tag_path(reference))?;
+        }
+        Ok(())
+    }
+
+    /// All names, sorted by reference; those of lists count for the images that they mean on this host.
     pub fn tags(&self) -> Result<Vec<TagRecord>> {
         let mut tags: Vec<TagRecord> = records::list(&self.store.path("tags"))?;
+        for list in self.store.lists().all()? {
+            if let Some(tag) = list.as_tag()
+                && !tags.iter().any(|known| known.reference == tag.reference)
+            {
+                tags.push(tag);
+            }
+        }
         tags.sort_by(|one, other| one.reference.cmp(&other.reference));
         Ok(tags)
     }
@@ -185,9 +218,11 @@ impl Images<'_> {
         let _lock = self.store.lock_shared()?;
         let _records = self.store.lock_records()?;
         // Names first, so that none ever leads nowhere.
-        for tag in self.tags()?.iter().filter(|tag| tag.image == *id) {
+        let tags: Vec<TagRecord> = records::list(&self.store.path("tags"))?;
+        for tag in tags.iter().filter(|tag| tag.image == *id) {
             records::remove(&self.tag_path(&tag.reference))?;
         }
+        self.store.lists().forget(id)?;
         records::remove(&self.path(id))
     }
 
@@ -204,7 +239,7 @@ impl Images<'_> {
         self.store.path("images").join(format!("{}.json", id.hex()))
     }
 
-    fn tag_path(&self, reference: &str) -> PathBuf {
+    pub(crate) fn tag_path(&self, reference: &str) -> PathBuf {
         self.store.path("tags").join(records::file_name(reference))
     }
 }
@@ -218,8 +253,9 @@ fn id_of(name: &str) -> Option<Digest> {
 
 /// The new record of an image that was known already, with what only the old one knows.
 fn merged(mut new: ImageRecord, known: ImageRecord) -> ImageRecord {
-    let ImageRecord { manifest, added, parent, other_manifests, names_history, .. } = known;
-    if new.manifest.is_none() {
+    let alike = new.is_sent_like(&known);
+    let ImageRecord { manifest, added, parent, other_manifests, names_history, annotations, .. } = known;
+    if new.manifest.is_none() && alike {
         new.manifest = manifest.clone();
     }
     let current = new.manifest.as_ref().map(|manifest| manifest.digest.clone());
@@ -236,6 +272,7 @@ fn merged(mut new: ImageRecord, known: ImageRecord) -> ImageRecord {
         }
     }
     new.parent = new.parent.or(parent);
+    new.annotations = new.annotations.or(annotations);
     new.added = added;
     new
 }

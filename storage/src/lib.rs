@@ -11,7 +11,7 @@
 //!   ingest/LEASE/         working directory of one lease
 //!   active/KEY/           snapshots being written: record.json, fs/, work/
 //!   snapshots/NAME/       committed snapshots: record.json, fs/
-//!   layers/CHAINHEX.json  images/IDHEX.json  tags/ESCAPED.json  cache/ESCAPED.json  cache/pending/ESCAPED.json
+//!   layers/CHAINHEX.json  images/IDHEX.json  tags/ESCAPED.json  lists/ESCAPED.json  cache/ESCAPED.json  cache/pending/ESCAPED.json
 //!   traces/IDHEX.json  traces/line/HEX.json   what the steps of builds were made of
 //!   build/                stat memories of contexts; build/mounts: cache mounts, see [`cache_mounts`]
 //!   leases/ID             locked by the living owner; lists what it holds
@@ -39,6 +39,7 @@ pub mod images;
 pub mod ingest;
 pub mod layers;
 pub mod leases;
+pub mod lists;
 pub mod records;
 pub mod snapshot;
 mod store;
@@ -54,6 +55,7 @@ pub use gc::{Freed, SweepOptions};
 pub use images::{Image, ImageRecord, TagRecord};
 pub use layers::Layer;
 pub use leases::{Hold, Lease};
+pub use lists::{ListEntry, ListRecord, Lists};
 pub use snapshot::{
     Capabilities, Prepare, SnapshotInfo, SnapshotKind, SnapshotUsage, Snapshotter, WhiteoutFormat,
 };

@@ -7,6 +7,7 @@ use crate::error::{Error, Failures, Result};
 use crate::images::Images;
 use crate::layers::Layers;
 use crate::leases::{self, Lease};
+use crate::lists::Lists;
 use crate::records::{self, Record, Sync};
 use crate::snapshot::{self, Snapshotter};
 use crate::traces::Traces;
@@ -67,7 +68,7 @@ impl Record for VersionRecord {
 }
 
 /// Directories of a store, all of mode 0700.
-const DIRECTORIES: [&str; 14] = [
+const DIRECTORIES: [&str; 15] = [
     "blobs",
     "blobs/sha256",
     "blobs/sha512",
@@ -78,6 +79,7 @@ const DIRECTORIES: [&str; 14] = [
     "layers",
     "images",
     "tags",
+    "lists",
     "cache",
     "cache/pending",
     "leases",
@@ -159,6 +161,11 @@ impl Store {
     /// The image and tag records.
     pub fn images(&self) -> Images<'_> {
         Images { store: self }
+    }
+
+    /// The lists of images.
+    pub fn lists(&self) -> Lists<'_> {
+        Lists { store: self }
     }
 
     /// The build cache's records.

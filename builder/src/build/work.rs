@@ -110,6 +110,11 @@ impl<'a> Build<'a> {
         })
     }
 
+    /// The store as this build uses it.
+    pub(super) fn workspace(&self) -> &Workspace<'a> {
+        self.workspace
+    }
+
     /// Writes what was learnt about the contexts' files. Losing it costs time only.
     pub(super) fn write_memories(&self) {
         for memory in self.memories.values().filter_map(OnceLock::get) {

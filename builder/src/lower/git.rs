@@ -4,7 +4,7 @@ use crate::graph::GitOp;
 use crate::ports::GitSource;
 
 /// Reads an address.
-pub(super) fn parse(address: &str) -> Result<GitOp, String> {
+pub fn parse(address: &str) -> Result<GitOp, String> {
     let (rest, fragment) = match address.split_once('#') {
         Some((rest, fragment)) => (rest, Some(fragment)),
         None => (address, None),
@@ -109,7 +109,7 @@ fn decoded(text: &str) -> Result<String, String> {
 }
 
 /// An address fit to be shown.
-pub(super) fn without_password(address: &str) -> String {
+pub fn without_password(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
     let host_end = rest.find('/').unwrap_or(rest.len());
     match rest[..host_end].rfind('@') {

@@ -14,6 +14,8 @@ mod state;
 mod tests;
 mod variables;
 
+pub use git::{parse as parse_git_address, without_password};
+
 use crate::diagnostic::{Diagnostic, Report};
 use crate::graph::{Graph, VertexId};
 use crate::instruction::Containerfile;
@@ -38,8 +40,9 @@ pub(crate) struct Options<'a> {
     pub(crate) proxy: &'a [(String, String)],
     pub(crate) no_cache: bool,
     pub(crate) no_cache_filter: &'a [String],
-    pub(crate) labels: &'a [(String, String)],
-    pub(crate) env: &'a [(String, String)],
+    pub(crate) image: &'a crate::build::ImageOptions,
+    /// Whether stages that the target does not need are lowered too.
+    pub(crate) all_stages: bool,
     /// What steps may ask for beyond the usual.
     pub(crate) allow: &'a BTreeSet<String>,
 }
@@ -52,6 +55,10 @@ pub(crate) type Images<'a> = &'a dyn Fn(&str, &Platform) -> Result<Arc<ResolvedI
 pub(crate) struct Lowered {
     pub(crate) graph: Graph,
     pub(crate) target: VertexId,
+    /// Stages that are built for their own sake.
+    pub(crate) others: Vec<VertexId>,
+    /// How many of the result's layers are those of an image that its stages began with.
+    pub(crate) base_layers: usize,
     /// The config without layers, times and history.
     pub(crate) config: ImageConfig,
     pub(crate) history: Vec<History>,
@@ -93,19 +100,29 @@ pub(crate) fn lower(
         used_args: plan.used_build_args.clone(),
     };
     lowering.stage(plan.target, file.stages[plan.target].span)?;
+    let mut others = Vec::new();
+    if options.all_stages {
+        for (index, stage) in file.stages.iter().enumerate() {
+            others.push(lowering.stage(index, stage.span)?);
+        }
+    }
     let Some(mut state) = lowering.states.remove(&plan.target) else {
         return Err(lowering.refuse(Span::NOWHERE, "the target stage was not made"));
     };
-    for (name, value) in options.env {
-        state.env.set(name, value);
-    }
+    others.sort();
+    others.dedup();
+    others.retain(|vertex| *vertex != state.vertex);
+    state.env.apply(&options.image.env, &options.image.unset_env);
     let mut config = state.config;
     config.config.env = state.env.entries().to_vec();
-    for (key, value) in options.labels {
-        config.config.labels.insert(key.clone(), value.clone());
+    for key in &options.image.unset_labels {
+        config.config.labels.remove(key);
     }
+    config.config.labels.extend(options.image.labels.iter().cloned());
     Ok(Lowered {
         target: state.vertex,
+        others,
+        base_layers: state.base_layers,
         config,
         history: state.history.iter().map(|entry| (**entry).clone()).collect(),
         graph: lowering.graph,

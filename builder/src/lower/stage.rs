@@ -59,6 +59,12 @@ impl Lowering<'_> {
         let file = self.file;
         let stage = &file.stages[index];
         let mut state = self.base(index)?;
+        let options = self.options.image;
+        state.env.apply(&options.env, &options.unset_env);
+        state.environment = None;
+        if options.drop_base_labels && !matches!(self.plan.stages[index].base, Base::Stage(_)) {
+            state.config.config.labels.clear();
+        }
         let triggers = std::mem::take(&mut state.config.config.on_build);
         let mut statements: Vec<Statement> = Vec::new();
         for text in &triggers {
@@ -140,8 +146,9 @@ impl Lowering<'_> {
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case(&label) || name.parse() == Ok(index));
         let line = self.file.source.line(stage.span.start);
-        let fresh = |vertex, mut config: ImageConfig, history: Vec<History>| State {
+        let fresh = |vertex, base_layers, mut config: ImageConfig, history: Vec<History>| State {
             vertex,
+            base_layers,
             env: Environment::new(std::mem::take(&mut config.config.env)),
             config,
             history: history.into_iter().map(Arc::new).collect(),
@@ -160,7 +167,7 @@ impl Lowering<'_> {
         match &planned.base {
             Base::Scratch => {
                 let vertex = self.scratch();
-                Ok(fresh(vertex, ImageConfig::new(&platform), Vec::new()))
+                Ok(fresh(vertex, 0, ImageConfig::new(&platform), Vec::new()))
             }
             Base::Stage(number) => {
                 // What is inherited besides files: config, history, and the ARGs.
@@ -175,7 +182,7 @@ impl Lowering<'_> {
                     let image = self.image(reference, &platform, stage.span)?;
                     let vertex = self.image_vertex(&image);
                     let (config, history) = split_config(&image.config);
-                    Ok(fresh(vertex, config, history))
+                    Ok(fresh(vertex, image.chain.len(), config, history))
                 }
                 Some(crate::build::NamedContext::Directory(_)) => {
                     let source = self.directory(Some(name.clone()));
@@ -204,7 +211,7 @@ impl Lowering<'_> {
                         },
                     });
                     let history = vec![history::entry(&format!("FROM {name}"), true, true)];
-                    Ok(fresh(vertex, ImageConfig::new(&platform), history))
+                    Ok(fresh(vertex, 0, ImageConfig::new(&platform), history))
                 }
                 None => Err(self.refuse(stage.span, format!("no build context {name:?}"))),
             },
@@ -212,7 +219,7 @@ impl Lowering<'_> {
                 let image = self.image(reference, &platform, stage.base.span)?;
                 let vertex = self.image_vertex(&image);
                 let (config, history) = split_config(&image.config);
-                Ok(fresh(vertex, config, history))
+                Ok(fresh(vertex, image.chain.len(), config, history))
             }
         }
     }

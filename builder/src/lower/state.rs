@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub(super) struct State {
     /// Its root file system.
     pub(super) vertex: VertexId,
+    /// Layers of the image that it began with.
+    pub(super) base_layers: usize,
     pub(super) config: ImageConfig,
     /// The image's variables; those of `config` are empty until the end.
     pub(super) env: Environment,

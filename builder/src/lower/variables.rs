@@ -44,6 +44,18 @@ impl Environment {
         }
     }
 
+    /// Sets and takes away what the command line names.
+    pub(super) fn apply(&mut self, set: &[(String, String)], unset: &[String]) {
+        for (name, value) in set {
+            self.set(name, value);
+        }
+        if !unset.is_empty() {
+            let mut entries = std::mem::take(&mut self.entries);
+            entries.retain(|entry| !unset.iter().any(|unset| unset == name(entry)));
+            *self = Self::new(entries);
+        }
+    }
+
     /// Bytes that a copy takes.
     pub(super) fn size(&self) -> usize {
         self.entries.iter().map(|entry| entry.len() + 64).sum()

@@ -88,6 +88,10 @@ pub(crate) fn run<'a>(
     source: &dyn Fn(usize) -> Option<Source>,
     step: &Step<'_>,
 ) -> Result<Rootfs, Error> {
+    around
+        .executor
+        .can_run(&op.platform)
+        .map_err(|source| Error::Port { action: "run the step".to_owned(), source })?;
     let workspace = around.workspace;
     let parent = workspace.snapshot(rootfs)?;
     let user = match op.mounts.iter().any(|mount| mount.chown) {

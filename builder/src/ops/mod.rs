@@ -138,6 +138,12 @@ pub enum Error {
         /// Why.
         source: PortError,
     },
+    /// Layers could not be made one.
+    #[error("squash the layers")]
+    Squash {
+        /// Why.
+        source: PortError,
+    },
     /// A mount could not be made.
     #[error(transparent)]
     Mount(#[from] sys::mount::Error),

@@ -103,6 +103,8 @@ impl Lab {
             containerfile: text.into(),
             ignore: options.ignore.map(|text| (".dockerignore".into(), text.into())),
             target: options.target.map(str::to_owned),
+            from: None,
+            all_stages: false,
             build_args: owned(&options.args).into_iter().collect(),
             proxy: owned(&options.proxy),
             secrets: options
@@ -116,8 +118,11 @@ impl Lab {
             no_cache_filter: Vec::new(),
             jobs: None,
             platform: Platform::host(),
-            labels: owned(&options.labels),
-            env: owned(&options.env),
+            image: builder::build::ImageOptions {
+                labels: owned(&options.labels),
+                env: owned(&options.env),
+                ..Default::default()
+            },
             network: NetworkMode::Default,
             step_settings: String::new(),
             timestamp: (!options.now).then_some(1_000_000_000),

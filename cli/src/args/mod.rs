@@ -7,6 +7,7 @@ mod build;
 mod containers;
 mod deferred;
 mod images;
+mod manifest;
 mod registry;
 mod run;
 mod system;
@@ -16,6 +17,7 @@ pub(crate) use build::{BuildArgs, BuilderPruneArgs, ImageExplainArgs, OnFail, Pr
 pub(crate) use containers::*;
 pub(crate) use deferred::Deferred;
 pub(crate) use images::*;
+pub(crate) use manifest::*;
 pub(crate) use registry::*;
 pub(crate) use run::*;
 pub(crate) use system::*;
@@ -140,6 +142,9 @@ pub(crate) enum DavitCommand {
     /// Write the manual pages into a directory
     #[command(hide = true)]
     ManPages(Deferred<ManPagesArgs>),
+    /// Manage lists of images: one name for several platforms
+    #[command(subcommand, arg_required_else_help = true)]
+    Manifest(Deferred<ManifestCommand>),
     /// Freeze the processes of containers
     Pause(Deferred<PauseArgs>),
     /// List containers

@@ -1,42 +1,75 @@
 //! `build`.
 
-use std::io::Read;
-use std::path::PathBuf;
+mod inputs;
+mod logfile;
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
 
 use engine::Engine;
-use engine::build::{BuildEvent, BuildRequest, CacheFrom, CacheRequest, CacheTo, ContainerfileSource};
+use engine::build::{
+    BuildEvent, BuildReport, BuildRequest, CacheFrom, CacheRequest, CacheTo, ImageFormat, Output, Squash,
+};
 use engine::images::{PullPolicy, RegistryOptions};
-use engine::options::{Limits, Mount, Network, parse_size};
+use engine::options::{Device, Limits, Mount, Network, parse_size};
 
-use super::create::{lines, platform, proxies, read_text, security, ulimits};
+use super::create::{pairs, platform, proxies, security, ulimits};
+use super::registry::retry_delay;
 use crate::args::{BuildArgs, OnFail, ProgressMode};
 use crate::error::{Attempt, Failure, Outcome};
 use crate::output::{self, progress};
-
-/// Most bytes of a Containerfile.
-const CONTAINERFILE_LIMIT: u64 = 16 << 20;
+use logfile::LogFile;
 
 /// `davit build`
 pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
     let request = request(&args)?;
-    let progress = progress::Build::new(args.progress, args.quiet, args.timings.as_deref());
+    if args.iidfile.is_some() && request.platforms.len() > 1 {
+        return Err(Failure::new("--iidfile takes one ID, and several platforms make several images")
+            .hint("--metadata-file tells the digest of the list"));
+    }
+    let log = args.logfile.as_deref().map(LogFile::create).transpose()?;
+    // as Podman: with a log file nothing else shows what happens
+    let progress = progress::Build::new(args.progress, args.quiet || log.is_some(), args.timings.as_deref());
+    if args.isolation.as_deref() == Some("chroot") {
+        progress.warning("--isolation=chroot: steps get namespaces of their own all the same");
+    }
     let explain = args.explain;
     let result = engine.build(&request, &|event| {
         if explain && let Some(line) = explanation(&event) {
             progress.tell(&line);
         }
-        progress.event(&event);
+        match &log {
+            Some(log) => log.event(&event),
+            None => progress.event(&event),
+        }
     });
-    let report = progress.finish(result.map_err(Failure::from))?;
+    let report = progress.finish(result.map_err(Failure::from));
+    if let (Some(log), Some(path)) = (log, &args.logfile) {
+        log.finish(path)?;
+    }
+    let report = report?;
     if let Some(path) = &args.iidfile {
-        std::fs::write(path, format!("sha256:{}", report.id)).attempt(format!("write {}", path.display()))?;
+        write(path, format!("sha256:{}", report.id).as_bytes())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        let text = serde_json::to_string_pretty(&metadata(&report)).attempt("write the metadata")?;
+        write(path, text.as_bytes())?;
     }
     if !args.quiet && args.progress != ProgressMode::Json {
         for name in &report.names {
             output::note(&format!("Successfully tagged {name}"));
         }
+        for name in &report.pushed {
+            output::note(&format!("Pushed {name}"));
+        }
     }
-    output::line(&report.id);
+    // what else is written there must stay whole
+    if !request.outputs.iter().any(Output::is_stdout) {
+        for image in &report.images {
+            output::line(&image.id);
+        }
+    }
     Ok(0)
 }
 
@@ -67,22 +100,48 @@ pub(crate) fn explain(engine: &Engine, image: &str) -> Outcome {
     Ok(0)
 }
 
-fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
-    if let Some(format) = args.format.as_deref()
-        && format != "oci"
-    {
-        return Err(Failure::new(format!(
-            "--format={format} is not built yet: images are built in the OCI format"
-        )));
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).attempt(format!("write {}", path.display()))
+}
+
+/// The keys that BuildKit writes.
+fn metadata(report: &BuildReport) -> serde_json::Value {
+    let mut value = serde_json::Map::new();
+    if let [one] = report.images.as_slice() {
+        value.insert("containerimage.config.digest".to_owned(), format!("sha256:{}", one.id).into());
     }
-    let (context, containerfile) = sources(args)?;
+    if let Some(manifest) = &report.manifest {
+        value.insert("containerimage.digest".to_owned(), manifest.digest.clone().into());
+        value.insert(
+            "containerimage.descriptor".to_owned(),
+            serde_json::json!({
+                "mediaType": manifest.media_type,
+                "digest": manifest.digest,
+                "size": manifest.size,
+            }),
+        );
+    }
+    if !report.names.is_empty() {
+        value.insert("image.name".to_owned(), report.names.join(",").into());
+    }
+    value.into()
+}
+
+fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
+    if let Some(isolation) = args.isolation.as_deref()
+        && !matches!(isolation, "" | "default" | "oci" | "rootless" | "chroot")
+    {
+        return Err(Failure::new(format!("--isolation={isolation}: expected oci, rootless or chroot")));
+    }
+    let (context, containerfile) = inputs::sources(args)?;
     let here = std::env::current_dir().attempt("find the current directory")?;
     let registry = RegistryOptions {
         tls_verify: args.tls_verify,
         credentials: args.creds.clone(),
         authfile: args.authfile.clone(),
         cert_dir: args.cert_dir.clone(),
-        ..RegistryOptions::default()
+        retry: Some(args.retry),
+        retry_delay: retry_delay(args.retry_delay.as_ref())?,
     };
     let epoch = match (&args.timestamp, &args.source_date_epoch) {
         (Some(seconds), _) => Some(*seconds),
@@ -91,32 +150,70 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         }
         _ => None,
     };
+    let outputs: Vec<Output> =
+        args.output.iter().map(|text| Output::parse(text, &here)).collect::<Result<_, _>>()?;
+    let stdout = if outputs.iter().any(Output::is_stdout) {
+        if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            return Err(Failure::new(
+                "standard output is a terminal: redirect it, or name a file with dest=",
+            ));
+        }
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().attempt("write to standard output")?;
+        Some(Arc::new(stdout))
+    } else {
+        None
+    };
     Ok(BuildRequest {
         context,
+        build_contexts: inputs::build_contexts(&args.build_context, &here)?,
         containerfile,
         ignore_file: args.ignorefile.clone(),
         tags: args.tag.clone(),
+        manifest: args.manifest.clone(),
+        from: args.from.clone(),
+        all_stages: !args.skip_unused_stages,
         target: args.target.clone(),
-        build_args: build_args(args)?,
-        labels: super::create::pairs(&args.label),
-        annotations: super::create::pairs(&args.annotation),
-        env: Vec::new(),
-        no_cache: args.no_cache,
+        build_args: inputs::build_args(args)?,
+        labels: pairs(&args.label),
+        unset_labels: args.unsetlabel.clone(),
+        drop_base_labels: !args.inherit_labels,
+        annotations: pairs(&args.annotation),
+        env: args.env.iter().cloned().filter_map(inputs::assignment).collect(),
+        unset_env: args.unsetenv.clone(),
+        secrets: inputs::secrets(&args.secret)?,
+        ssh: inputs::agents(&args.ssh, &here)?,
+        allow: args.allow.clone(),
+        no_cache: args.no_cache || !args.layers,
+        no_cache_filter: args.no_cache_filter.clone(),
+        squash: match args {
+            BuildArgs { squash_all: true, .. } => Squash::All,
+            BuildArgs { squash: true, .. } | BuildArgs { layers: false, .. } => Squash::New,
+            _ => Squash::No,
+        },
+        omit_history: args.omit_history,
+        format: args.format.parse::<ImageFormat>()?,
+        outputs,
+        stdout,
+        push: args.push,
+        want_digest: args.metadata_file.is_some(),
         jobs: args.jobs,
-        platform: platform(
-            args.platform.as_ref(),
-            args.os.as_ref(),
-            args.arch.as_ref(),
-            args.variant.as_ref(),
-        ),
+        platforms: match platform(None, args.os.as_ref(), args.arch.as_ref(), args.variant.as_ref()) {
+            Some(platform) => vec![platform],
+            None => args.platform.clone(),
+        },
         network: args.network.as_ref().map(|text| Network::parse(text)).transpose()?.unwrap_or_default(),
-        pull: args.pull.parse::<PullPolicy>()?,
+        pull: pull_policy(args)?,
         registry,
         mounts: args.volume.iter().map(|text| Mount::parse_volume(text, &here)).collect::<Result<_, _>>()?,
         add_hosts: args.add_host.clone(),
-        dns: Vec::new(),
-        dns_search: Vec::new(),
-        dns_options: Vec::new(),
+        dns: args.dns.clone(),
+        dns_search: args.dns_search.clone(),
+        dns_options: args.dns_option.clone(),
+        no_hosts: args.no_hosts,
+        no_hostname: args.no_hostname,
+        devices: args.device.iter().map(|text| Device::parse(text)).collect::<Result<_, _>>()?,
+        groups: args.group_add.clone(),
+        cgroup_parent: args.cgroup_parent.clone(),
         limits: limits(args)?,
         ulimits: ulimits(&args.ulimit)?,
         cap_add: args.cap_add.clone(),
@@ -124,7 +221,7 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         security: security(&args.security_opt)?,
         shm_size: args.shm_size.as_ref().map(|text| parse_size("--shm-size", text)).transpose()?,
         source_date_epoch: epoch,
-        rewrite_timestamp: args.timestamp.is_some(),
+        rewrite_timestamp: args.timestamp.is_some() || args.rewrite_timestamp,
         cache: CacheRequest {
             assert_cached: args
                 .assert_cached
@@ -152,82 +249,14 @@ fn on_fail_shell(args: &BuildArgs) -> Result<bool, Failure> {
     Ok(shell)
 }
 
-/// The context and the Containerfile. Several files are one text, in the order given.
-fn sources(args: &BuildArgs) -> Result<(Option<PathBuf>, ContainerfileSource), Failure> {
-    let address =
-        |text: &str| text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
-    if address(&args.context) {
-        return Err(Failure::new(format!(
-            "the context {} is an address: remote contexts are not built yet",
-            args.context
-        )));
+/// Of a build, `--pull=false` means: what is missing.
+fn pull_policy(args: &BuildArgs) -> Result<PullPolicy, Failure> {
+    match args.pull.as_str() {
+        _ if args.pull_always => Ok(PullPolicy::Always),
+        _ if args.pull_never => Ok(PullPolicy::Never),
+        "false" | "False" | "FALSE" | "f" | "F" | "0" => Ok(PullPolicy::Missing),
+        text => Ok(text.parse::<PullPolicy>()?),
     }
-    if args.context == "-" {
-        if !args.file.is_empty() {
-            return Err(Failure::new("a context archive on standard input is not built yet")
-                .hint("unpack it into a directory, and name that"));
-        }
-        return Ok((
-            None,
-            ContainerfileSource::Text { name: "Containerfile".to_owned(), text: standard_input()? },
-        ));
-    }
-    let context = PathBuf::from(&args.context);
-    let meta = std::fs::metadata(&context).attempt(format!("build context {}", args.context))?;
-    if !meta.is_dir() {
-        return Err(Failure::new(format!("build context {}: it is not a directory", args.context)));
-    }
-    let source = match args.file.as_slice() {
-        [] => ContainerfileSource::Lookup,
-        [one] if one == "-" => {
-            ContainerfileSource::Text { name: "Containerfile".to_owned(), text: standard_input()? }
-        }
-        [one] => ContainerfileSource::Path(PathBuf::from(one)),
-        several => {
-            let mut text = String::new();
-            for name in several {
-                let path = PathBuf::from(name);
-                let path = if path.exists() { path } else { context.join(name) };
-                text.push_str(&read_text(&path)?);
-                if !text.ends_with('\n') {
-                    text.push('\n');
-                }
-            }
-            ContainerfileSource::Text { name: several.join("+"), text }
-        }
-    };
-    Ok((Some(context), source))
-}
-
-fn standard_input() -> Result<String, Failure> {
-    let mut text = String::new();
-    let attempt = "read the Containerfile from standard input";
-    std::io::stdin().take(CONTAINERFILE_LIMIT + 1).read_to_string(&mut text).attempt(attempt)?;
-    if text.len() as u64 > CONTAINERFILE_LIMIT {
-        return Err(Failure::new(format!("{attempt}: it is larger than {CONTAINERFILE_LIMIT} bytes"))
-            .hint("a context archive on standard input is not built yet"));
-    }
-    Ok(text)
-}
-
-fn build_args(args: &BuildArgs) -> Result<Vec<(String, String)>, Failure> {
-    let mut words = Vec::new();
-    for file in &args.build_arg_file {
-        words.extend(lines(file)?);
-    }
-    words.extend(args.build_arg.iter().cloned());
-    let mut out = Vec::new();
-    for word in words {
-        match word.split_once('=') {
-            Some((name, value)) => out.push((name.to_owned(), value.to_owned())),
-            None => {
-                if let Some(value) = std::env::var_os(&word).and_then(|value| value.into_string().ok()) {
-                    out.push((word, value));
-                }
-            }
-        }
-    }
-    Ok(out)
 }
 
 fn limits(args: &BuildArgs) -> Result<Limits, Failure> {

@@ -8,6 +8,7 @@ mod images;
 mod inspect;
 mod lists;
 mod logs;
+mod manifest;
 mod prune;
 mod registry;
 mod system;
@@ -63,6 +64,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Logout(Deferred(args)) => registry::logout(options, args),
         DavitCommand::Logs(Deferred(args)) => logs::logs(&store(options)?, args),
         DavitCommand::ManPages(Deferred(args)) => system::man_pages(&args),
+        DavitCommand::Manifest(Deferred(command)) => manifest::manifest(&store(options)?, command),
         DavitCommand::Pause(Deferred(args)) => containers::pause(&store(options)?, args),
         DavitCommand::Ps(Deferred(args)) => lists::ps(&store(options)?, args),
         DavitCommand::Pull(Deferred(args)) => registry::pull(&store(options)?, args),

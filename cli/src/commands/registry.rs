@@ -16,7 +16,7 @@ use crate::output::{self, progress};
 /// Most bytes of a password.
 const PASSWORD_LIMIT: u64 = 1 << 16;
 
-fn retry_delay(text: Option<&String>) -> Result<Option<Duration>, Failure> {
+pub(super) fn retry_delay(text: Option<&String>) -> Result<Option<Duration>, Failure> {
     let Some(text) = text else { return Ok(None) };
     let span: jiff::SignedDuration = text
         .parse()

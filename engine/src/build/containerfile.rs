@@ -1,21 +1,33 @@
-//! Finds and reads the Containerfile of a build.
+//! Finds and reads the Containerfile of a build, and its ignore file.
 
-use super::{BuildRequest, ContainerfileSource};
+use super::context::{CONTAINERFILE_LIMIT, Opened};
+use super::requests::{BuildRequest, ContainerfileSource};
 use crate::{Error, Result};
+use builder::context::find_ignore_file;
+use rustix::fs::{FileType, OFlags};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// Names of a Containerfile that nobody names, best first.
+const NAMES: [&str; 2] = ["Containerfile", "Dockerfile"];
 
 /// The Containerfile that a request means.
 pub(super) struct Containerfile {
     pub(super) name: String,
     pub(super) text: String,
-    pub(super) path: Option<PathBuf>,
+    /// Where it lies on the host; `None` = nowhere, or inside of a context that is not the user's own.
+    path: Option<PathBuf>,
 }
 
 impl Containerfile {
-    pub(super) fn find(request: &BuildRequest) -> Result<Self> {
+    pub(super) fn find(request: &BuildRequest, opened: &Opened) -> Result<Self> {
+        if let Some((name, text)) = &opened.containerfile {
+            return Ok(Self { name: name.clone(), text: text.clone(), path: None });
+        }
         let read = |path: PathBuf| -> Result<Self> {
             Ok(Self { name: path.display().to_string(), text: read_text(&path)?, path: Some(path) })
         };
+        let context = opened.directory.as_deref();
         match &request.containerfile {
             ContainerfileSource::Text { name, text } => {
                 Ok(Self { name: name.clone(), text: text.clone(), path: None })
@@ -24,29 +36,70 @@ impl Containerfile {
                 if path.is_file() || path.is_absolute() {
                     return read(path.clone());
                 }
-                match &request.context {
+                match context {
+                    Some(context) if opened.foreign => {
+                        let name = path.display().to_string();
+                        match read_inside(context, path)? {
+                            Some(text) => Ok(Self { name, text, path: None }),
+                            None => Err(Error::NotFound { what: "file in the build context", name }),
+                        }
+                    }
                     Some(context) if context.join(path).is_file() => read(context.join(path)),
                     _ => read(path.clone()),
                 }
             }
             ContainerfileSource::Lookup => {
-                let Some(context) = &request.context else {
+                let Some(context) = context else {
                     return Err(Error::invalid(
                         "build",
                         "there is no context to look for a Containerfile in",
                     ));
                 };
-                for name in ["Containerfile", "Dockerfile"] {
+                for name in NAMES {
                     let path = context.join(name);
-                    if path.is_file() {
+                    if !opened.foreign && path.is_file() {
                         return read(path);
+                    }
+                    if opened.foreign
+                        && let Some(text) = read_inside(context, Path::new(name))?
+                    {
+                        return Ok(Self { name: name.to_owned(), text, path: None });
                     }
                 }
                 Err(Error::NotFound {
                     what: "Containerfile or Dockerfile in",
-                    name: context.display().to_string(),
+                    name: match opened.foreign {
+                        true => "the build context".to_owned(),
+                        false => context.display().to_string(),
+                    },
                 })
             }
+        }
+    }
+
+    /// Name and text of the ignore file that belongs to it.
+    pub(super) fn ignore_file(
+        &self,
+        request: &BuildRequest,
+        opened: &Opened,
+    ) -> Result<Option<(String, String)>> {
+        if let Some(path) = &request.ignore_file {
+            return Ok(Some((path.display().to_string(), read_text(path)?)));
+        }
+        let Some(context) = &opened.directory else { return Ok(None) };
+        if opened.foreign {
+            let beside = ["dockerignore", "containerignore"].map(|suffix| format!("{}.{suffix}", self.name));
+            let inside = [".containerignore", ".dockerignore"].map(str::to_owned);
+            for name in beside.into_iter().chain(inside) {
+                if let Some(text) = read_inside(context, Path::new(&name))? {
+                    return Ok(Some((name, text)));
+                }
+            }
+            return Ok(None);
+        }
+        match find_ignore_file(context, self.path.as_deref()) {
+            Some(path) => Ok(Some((path.display().to_string(), read_text(&path)?))),
+            None => Ok(None),
         }
     }
 }
@@ -56,4 +109,28 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
         Error::os(format!("read {}", path.display()), std::io::Error::from(std::io::ErrorKind::NotFound))
     })?;
     String::from_utf8(bytes).map_err(|_| Error::invalid(path.display().to_string(), "it is not UTF-8 text"))
+}
+
+/// Reads a file of a tree that somebody else made: no link leads out of it.
+fn read_inside(root: &Path, path: &Path) -> Result<Option<String>> {
+    let failed = |error| Error::os(format!("read {} in the build context", path.display()), error);
+    let root = sys::beneath::open_root(root).map_err(failed)?;
+    // a pipe in the place of a file must not make the build wait
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match sys::beneath::open_in_root(&root, path, flags, 0) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(file).take(CONTAINERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let what = || path.display().to_string();
+    if bytes.len() as u64 > CONTAINERFILE_LIMIT {
+        return Err(Error::invalid(what(), format!("it is longer than {CONTAINERFILE_LIMIT} bytes")));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| Error::invalid(what(), "it is not UTF-8 text"))
 }

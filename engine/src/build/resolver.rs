@@ -3,6 +3,7 @@
 use super::events::{BuildEvent, BuildProgress};
 use super::git::Git;
 use super::requests::BuildRequest;
+use crate::images::lookup::Found;
 use crate::images::{PullPolicy, PullRequest, TransferEvent};
 use crate::{Engine, Error, Result};
 use builder::ports::{
@@ -32,6 +33,9 @@ impl ImageResolver<'_> {
         let forward = move |event: TransferEvent| progress(BuildEvent::Transfer { event });
         let host = Platform::host();
         let foreign = *platform != host;
+        if let Some(found) = self.local(reference, platform)? {
+            return self.resolved(found);
+        }
         // `--pull=always` fetches bases anew, but what exists only here stays usable
         let pull = PullRequest {
             reference: reference.to_owned(),
@@ -45,6 +49,24 @@ impl ImageResolver<'_> {
         let report = self.engine.images().pull(&pull, &forward)?;
         let mut found = self.engine.find_image(&report.id)?;
         found.name = report.name.or(found.name);
+        self.resolved(found)
+    }
+
+    /// What only the local store has: an image ID, and the images of a list.
+    fn local(&self, reference: &str, platform: &Platform) -> Result<Option<Found>> {
+        let is_id = reference.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64);
+        if is_id {
+            return self.engine.find_image_optional(reference);
+        }
+        let Some(list) = self.engine.find_list(reference)? else { return Ok(None) };
+        let ranked = list.entries.iter().filter_map(|entry| Some((platform.rank(&entry.platform)?, entry)));
+        match ranked.min_by_key(|(rank, _)| *rank) {
+            Some((_, entry)) => self.engine.find_image_optional(&entry.image.to_string()),
+            None => Err(Error::NotFound { what: "image", name: format!("{reference} for {platform}") }),
+        }
+    }
+
+    fn resolved(&self, found: Found) -> Result<ResolvedImage> {
         let config = self.engine.image_config(&found.image)?;
         let digest = found
             .tag()

@@ -1,8 +1,9 @@
 //! `save`, `load`, and archives as either end of `pull` and `push`.
 
 use super::lookup::{Found, local_reference};
+use super::outgoing::{Named, send};
 use super::store_end::{Form, StoreSource};
-use super::transfer::{forwarder, platform};
+use super::transfer::{platform, split_transport};
 use super::{
     ArchiveFormat, ArchiveInput, Images, LoadReport, PullReport, PullRequest, PushReport, SaveRequest,
     TransferProgress,
@@ -13,7 +14,7 @@ use registry::transport::{
     ArchiveKind, ArchivedImage, DirDestination, DirSource, DockerArchive, DockerArchiveWriter, Layout,
     LayoutDestination, OciArchiveWriter, Selector, TarFile,
 };
-use registry::{CopyOptions, Destination, Name, Reference, Selection, Source, copy};
+use registry::{Name, Reference, Source};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,11 +143,22 @@ impl Images<'_> {
         Ok(report)
     }
 
+    /// Receives an image of an archive or a layout without giving it the names that it has there.
+    pub(crate) fn receive_unnamed(
+        &self,
+        request: &PullRequest,
+        progress: TransferProgress<'_>,
+    ) -> Result<PullReport> {
+        let (transport, rest) = split_transport(&request.reference);
+        self.pull_archive(transport, rest, request, false, progress)
+    }
+
     pub(super) fn pull_archive(
         &self,
         transport: &str,
         rest: &str,
         request: &PullRequest,
+        with_names: bool,
         progress: TransferProgress<'_>,
     ) -> Result<PullReport> {
         let store = self.engine.store()?;
@@ -175,6 +187,7 @@ impl Images<'_> {
                 .filter_map(|name| opened.reference(name))
                 .collect(),
         };
+        let names = if with_names { names } else { Vec::new() };
         let wanted = platform(request.platform.as_deref())?;
         let (record, digest, warnings) =
             self.engine.receive(source.as_ref(), &wanted, &names, opened.has_manifests(), progress)?;
@@ -189,7 +202,7 @@ impl Images<'_> {
 
     pub(super) fn push_archive(
         &self,
-        found: &Found,
+        named: &Named,
         transport: &str,
         rest: &str,
         compression: Compression,
@@ -205,27 +218,39 @@ impl Images<'_> {
             _ => (rest, None),
         };
         let failed = || crate::error::registry(format!("write {place}"));
-        let form = if transport == "docker-archive" { Form::Plain } else { Form::Registry(compression) };
-        let wanted = found.tag().and_then(|tag| tag.manifest.clone());
-        let source = StoreSource::new(self.engine, &lease, &found.image, wanted.as_ref(), form)?;
         let create =
             || std::fs::File::create_new(path).map_err(|error| Error::os(format!("create {path}"), error));
+        if transport == "docker-archive" {
+            let found = match named {
+                Named::Image(found) => found,
+                Named::List(list) => {
+                    return Err(Error::unsupported(
+                        format!("a docker archive of the list {}", list.reference),
+                        "push it to a registry, or as oci-archive: or oci:",
+                    ));
+                }
+            };
+            let source = StoreSource::new(self.engine, &lease, &found.image, None, Form::Plain)?;
+            let names: Vec<Reference> = match name {
+                Some(name) => vec![
+                    Reference::parse_docker(name)
+                        .map_err(crate::error::registry(format!("read the name {name}")))?
+                        .with_default_tag(),
+                ],
+                None => found.name.iter().filter_map(|name| Reference::parse(name).ok()).collect(),
+            };
+            let scratch = lease.directory().map_err(crate::error::storage("make a working directory"))?;
+            let writer = DockerArchiveWriter::new(std::io::BufWriter::new(create()?), path, scratch);
+            let digest = send(&source, &writer.destination(&names), progress).map_err(failed())?;
+            writer.finish().map_err(failed())?;
+            return Ok(PushReport {
+                digest: digest.to_string(),
+                destination: place,
+                warnings: source.warnings.clone(),
+            });
+        }
+        let source = named.source(self.engine, &lease, compression)?;
         let digest = match transport {
-            "docker-archive" => {
-                let names: Vec<Reference> = match name {
-                    Some(name) => vec![
-                        Reference::parse_docker(name)
-                            .map_err(crate::error::registry(format!("read the name {name}")))?
-                            .with_default_tag(),
-                    ],
-                    None => found.name.iter().filter_map(|name| Reference::parse(name).ok()).collect(),
-                };
-                let scratch = lease.directory().map_err(crate::error::storage("make a working directory"))?;
-                let writer = DockerArchiveWriter::new(std::io::BufWriter::new(create()?), path, scratch);
-                let digest = send(&source, &writer.destination(&names), progress).map_err(failed())?;
-                writer.finish().map_err(failed())?;
-                digest
-            }
             "oci-archive" => {
                 let writer = OciArchiveWriter::new(std::io::BufWriter::new(create()?), path);
                 let digest = send(&source, &writer.destination(name), progress).map_err(failed())?;
@@ -247,7 +272,7 @@ impl Images<'_> {
                 ));
             }
         };
-        Ok(PushReport { digest, destination: place, warnings: source.warnings.clone() })
+        Ok(PushReport { digest: digest.to_string(), destination: place, warnings: source.warnings() })
     }
 
     /// Writes images as an archive.
@@ -298,15 +323,4 @@ impl Images<'_> {
         }
         .map_err(|error| Error::os("write the archive", error))
     }
-}
-
-fn send(
-    source: &dyn Source,
-    destination: &dyn Destination,
-    progress: TransferProgress<'_>,
-) -> registry::Result<String> {
-    let event = forwarder(progress);
-    // one stream takes one blob after the other
-    let options = CopyOptions { selection: Selection::All, parallel: 1, progress: &event, cancel: None };
-    Ok(copy(source, destination, &options)?.root.digest().to_string())
 }

@@ -67,7 +67,7 @@ impl Images<'_> {
         let text =
             |key: &str| raw.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         let value = config.value();
-        let mut annotations = BTreeMap::new();
+        let mut annotations = image.record.annotations.clone().unwrap_or_default();
         if let Some(manifest) = &image.record.manifest
             && let Ok(bytes) = store.content().read(&manifest.digest, 4 << 20)
             && let Ok(manifest) = oci::Raw::<oci::Manifest>::parse(bytes, Some(&manifest.media_type))
@@ -104,7 +104,10 @@ impl Images<'_> {
             labels: if labels.is_empty() { None } else { Some(labels) },
             annotations,
             manifest_type: image.record.manifest.as_ref().map_or_else(
-                || oci::media_type::OCI_MANIFEST.to_owned(),
+                || match image.record.config.media_type.as_str() {
+                    oci::media_type::DOCKER_CONFIG => oci::media_type::DOCKER_MANIFEST.to_owned(),
+                    _ => oci::media_type::OCI_MANIFEST.to_owned(),
+                },
                 |manifest| manifest.media_type.clone(),
             ),
             user: value.config.user.clone(),

@@ -86,7 +86,7 @@ impl Engine {
     }
 
     /// Full names that a name may stand for in the local store, best first.
-    fn candidates(&self, name: &Name) -> Result<Vec<Reference>> {
+    pub(super) fn candidates(&self, name: &Name) -> Result<Vec<Reference>> {
         let short = match name {
             Name::Full(reference) => return Ok(vec![reference.clone()]),
             Name::Short(short) => short,

@@ -3,12 +3,16 @@
 mod archive;
 mod import;
 mod list;
+mod lists;
 pub(crate) mod lookup;
+mod outgoing;
 mod requests;
 mod store_end;
 mod tag;
 pub(crate) mod transfer;
 
+pub use lists::{ListAddRequest, ListCreateRequest};
+pub use outgoing::{ManifestSummary, Subject};
 pub use requests::*;
 
 use crate::Engine;

@@ -259,6 +259,7 @@ pub(super) fn image_record(
         other_manifests: Vec::new(),
         parent: None,
         names_history: Vec::new(),
+        annotations: None,
     })
 }
 
@@ -378,6 +379,21 @@ impl StoreSource {
         Ok(source)
     }
 
+    /// The manifest.
+    pub(super) fn root(&self) -> &Raw<ManifestOrIndex> {
+        &self.manifest
+    }
+
+    /// Whether a blob is one of the image's.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.config.digest() == digest
+            || self
+                .manifest
+                .value()
+                .manifest()
+                .is_some_and(|manifest| manifest.layers.iter().any(|layer| layer.digest == *digest))
+    }
+
     /// Lets a registry mount blobs from the repository that the image has there.
     pub(super) fn in_repository(mut self, repository: Option<Reference>) -> Self {
         self.repository = repository;
@@ -408,7 +424,15 @@ impl StoreSource {
             for layer in &manifest.layers {
                 complete &= self.store.content().has(&layer.digest).map_err(failed())?;
             }
-            if complete {
+            // one of other annotations or another format is only right for a name that was given to it
+            let alike = match &record.annotations {
+                Some(annotations) if wanted != Some(&descriptor.digest) => {
+                    manifest.annotations == *annotations
+                        && manifest.config.media_type == record.config.media_type
+                }
+                _ => true,
+            };
+            if complete && alike {
                 return Ok(Some(raw));
             }
         }
@@ -418,6 +442,14 @@ impl StoreSource {
     fn make_manifest(&mut self, lease: &Lease, image: &Image, compression: Compression) -> Result<()> {
         let failed =
             || crate::error::storage(format!("compress the layers of image {}", image.record.id.short()));
+        let docker =
+            image.record.annotations.is_some() && image.record.config.media_type == media_type::DOCKER_CONFIG;
+        if docker && compression != Compression::Gzip {
+            return Err(Error::unsupported(
+                "compression zstd of an image in docker's format",
+                "its manifest can name layers with gzip only",
+            ));
+        }
         let mut layers = Vec::new();
         for chain in &image.record.layers {
             let layer = self
@@ -429,8 +461,9 @@ impl StoreSource {
             // a layer that came compressed goes as it came, whatever its compression
             let mut kept = None;
             for blob in &layer.blobs {
-                let packed = Compression::from_media_type(&blob.media_type)
-                    .filter(|compression| *compression != Compression::None);
+                let packed = Compression::from_media_type(&blob.media_type).filter(|packed| {
+                    *packed != Compression::None && !(docker && *packed != Compression::Gzip)
+                });
                 if let Some(packed) = packed
                     && kept.is_none()
                     && lease.hold(Hold::Blob(blob.digest.clone())).map_err(failed())?
@@ -443,14 +476,25 @@ impl StoreSource {
                 None => layer_blob(&self.store, lease, chain, compression).map_err(failed())?,
             });
         }
-        let raw = Raw::from_value(ManifestOrIndex::Manifest(Manifest::new(config_of(&self.config), layers)))
+        let mut manifest = Manifest::new(config_of(&self.config), layers);
+        manifest.annotations = image.record.annotations.clone().unwrap_or_default();
+        if docker {
+            media_type::DOCKER_CONFIG.clone_into(&mut manifest.config.media_type);
+            manifest.media_type = Some(media_type::DOCKER_MANIFEST.to_owned());
+            for layer in &mut manifest.layers {
+                media_type::DOCKER_LAYER_GZIP.clone_into(&mut layer.media_type);
+            }
+        }
+        let raw = Raw::from_value(ManifestOrIndex::Manifest(manifest))
             .map_err(crate::error::document("write the manifest"))?;
         self.store.content().put(lease, raw.bytes()).map_err(failed())?;
         // remembered, so that the next push sends the same bytes
         let record = ImageRecord { manifest: Some(raw.descriptor()), ..image.record.clone() };
         self.store.images().put(lease, &record).map_err(failed())?;
         for tag in &image.tags {
-            if tag.manifest.is_none() {
+            // the name of a list is none of the image's own
+            let of_list = self.store.lists().get(&tag.reference).map_err(failed())?.is_some();
+            if tag.manifest.is_none() && !of_list {
                 let tag = storage::TagRecord { manifest: Some(raw.digest().clone()), ..tag.clone() };
                 self.store.images().tag(&tag).map_err(failed())?;
             }

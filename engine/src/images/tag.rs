@@ -107,6 +107,11 @@ impl Images<'_> {
         request: &ImageRemoveRequest,
         done: &mut Vec<ImageRemoved>,
     ) -> Result<()> {
+        if self.list_exists(name)? {
+            // the images of a list are images of their own
+            done.push(ImageRemoved::Untagged { name: self.list_remove(name)? });
+            return Ok(());
+        }
         let found = self.engine.find_image(name)?;
         let store = self.engine.store()?;
         let images = store.images();
@@ -127,6 +132,17 @@ impl Images<'_> {
                     found.image.tags.len(),
                     found.image.tags.iter().map(|tag| tag.reference.as_str()).collect::<Vec<_>>().join(", ")
                 ),
+            });
+        }
+        let lists = self.lists_with(&id)?;
+        if let Some(list) = lists.first()
+            && !request.force
+            && !request.all
+        {
+            return Err(Error::InUse {
+                what: "image",
+                name: found.shown(),
+                by: format!("manifest list {list}"),
             });
         }
         let users: Vec<_> =
@@ -171,6 +187,7 @@ impl Images<'_> {
             let created =
                 image.record.created.as_deref().and_then(Instant::parse_rfc3339).unwrap_or(Instant(0));
             if uses.contains_key(image.record.id.hex())
+                || (!request.all && !self.lists_with(&image.record.id)?.is_empty())
                 || !(request.all || image.tags.is_empty())
                 || !filters.labels(&image.record.labels)
                 || !filters.until(created)?

@@ -1,7 +1,7 @@
 //! `pull` and `push`.
 
 use super::lookup::Found;
-use super::store_end::{Form, StoreDestination, StoreSource};
+use super::store_end::StoreDestination;
 use super::{
     BlobDone, BlobKind, Images, PullPolicy, PullReport, PullRequest, PushReport, PushRequest,
     RegistryOptions, TransferEvent, TransferProgress,
@@ -192,7 +192,7 @@ impl Images<'_> {
                 format!("transport {transport}"),
                 "pull from a registry or an archive",
             )),
-            transport => self.pull_archive(transport, rest, request, progress),
+            transport => self.pull_archive(transport, rest, request, true, progress),
         }
     }
 
@@ -298,10 +298,11 @@ impl Images<'_> {
         Err(failure.unwrap_or_else(|| Error::NotFound { what: "image", name: reference.to_owned() }))
     }
 
-    /// Sends an image to a registry. What was pulled goes out with the very bytes it came with.
+    /// Sends an image to a registry, or a list with all its images. What was pulled goes out with the very bytes it
+    /// came with.
     pub fn push(&self, request: &PushRequest, progress: TransferProgress<'_>) -> Result<PushReport> {
         let engine = self.engine;
-        let found = engine.find_image(&request.image)?;
+        let named = engine.find_named(&request.image)?;
         let compression = match request.compression.as_deref() {
             None | Some("" | "gzip") => Compression::Gzip,
             Some("zstd") => Compression::Zstd,
@@ -311,13 +312,13 @@ impl Images<'_> {
         };
         let destination = match &request.destination {
             Some(destination) => destination.clone(),
-            None => found.name.clone().ok_or_else(|| {
+            None => named.name().map(str::to_owned).ok_or_else(|| {
                 Error::invalid(format!("image {}", request.image), "an ID names no place: give a destination")
             })?,
         };
         let (transport, rest) = split_transport(&destination);
         if transport != "docker" {
-            return self.push_archive(&found, transport, rest, compression, progress);
+            return self.push_archive(&named, transport, rest, compression, progress);
         }
         let reference = match Name::parse(rest)
             .map_err(crate::error::registry(format!("read the destination {rest}")))?
@@ -333,15 +334,11 @@ impl Images<'_> {
         let lease = store
             .lease(&format!("push {reference}"))
             .map_err(crate::error::storage("begin to push an image"))?;
-        let wanted = found.tag().and_then(|tag| tag.manifest.clone());
         progress(TransferEvent::Resolving { reference: reference.to_string() });
-        let sibling =
-            found.image.tags.iter().filter_map(|tag| Reference::parse(&tag.reference).ok()).find(|name| {
-                name.registry() == reference.registry() && name.repository() != reference.repository()
-            });
-        let source =
-            StoreSource::new(engine, &lease, &found.image, wanted.as_ref(), Form::Registry(compression))?
-                .in_repository(sibling);
+        let sibling = named.other_names().into_iter().find(|name| {
+            name.registry() == reference.registry() && name.repository() != reference.repository()
+        });
+        let source = named.source(engine, &lease, compression)?.in_repository(sibling);
         let to = RemoteDestination::new(&client, &reference);
         let event = forwarder(progress);
         let options = CopyOptions {
@@ -354,7 +351,7 @@ impl Images<'_> {
             copy(&source, &to, &options).map_err(crate::error::registry(format!("push {reference}")))?;
         let digest = report.root.digest().clone();
         progress(TransferEvent::Manifest { digest: digest.to_string() });
-        let mut warnings = source.warnings.clone();
+        let mut warnings = source.warnings();
         warnings.extend(client.take_warnings());
         Ok(PushReport { digest: digest.to_string(), destination: reference.to_string(), warnings })
     }

@@ -3,6 +3,7 @@
 //! What both have in common lies here: looking into a root file system that is not mounted anywhere, the files that
 //! the engine binds into it, and the step from a spec to the runtime.
 
+mod emulation;
 mod files;
 mod repair;
 mod step;

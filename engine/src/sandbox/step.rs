@@ -39,6 +39,10 @@ pub(crate) struct StepSettings {
     pub(crate) on_fail_shell: bool,
     /// Counts the new sizes of the caller's terminal.
     pub(crate) resized: Option<Arc<OwnedFd>>,
+    pub(crate) devices: Vec<options::Device>,
+    /// Further groups of the steps' users.
+    pub(crate) groups: Vec<String>,
+    pub(crate) cgroup_parent: Option<String>,
 }
 
 /// Runs the steps of one build.
@@ -101,7 +105,7 @@ impl<'a> StepExecutor<'a> {
 
     pub(super) fn spec(&self, step: &StepSpec, workspace: &Workspace) -> Result<oci_spec::runtime::Spec> {
         let view = View::of_mounts(&step.rootfs)?;
-        let user = user_in(&view, &step.user, &[])?;
+        let user = user_in(&view, &step.user, &self.settings.groups)?;
         let cwd = if step.cwd.is_empty() { "/" } else { step.cwd.as_str() };
         ensure_directory(view, &step.rootfs, Path::new(cwd), (user.uid, user.gid))?;
         let network = match (step.network, self.settings.network) {
@@ -115,8 +119,10 @@ impl<'a> StepExecutor<'a> {
         for (number, mount) in step.mounts.iter().enumerate() {
             mounts.push(workspace.mount(number, mount)?);
         }
-        let devices =
-            step.devices.iter().map(|device| options::Device::parse(device)).collect::<Result<Vec<_>>>()?;
+        let mut devices = self.settings.devices.clone();
+        for device in &step.devices {
+            devices.push(options::Device::parse(device)?);
+        }
         let options = SpecOptions {
             id: step.id.clone(),
             rootfs: PathBuf::from("/"),
@@ -136,7 +142,7 @@ impl<'a> StepExecutor<'a> {
             security: self.settings.security.clone(),
             seccomp_profile: self.seccomp.clone(),
             limits: self.settings.limits.clone(),
-            cgroup_path: Some(self.engine.cgroup_path(None, &step.id)?),
+            cgroup_path: Some(self.engine.cgroup_path(self.settings.cgroup_parent.as_deref(), &step.id)?),
             ulimits: self.settings.ulimits.clone(),
             ..SpecOptions::default()
         };
@@ -147,6 +153,10 @@ impl<'a> StepExecutor<'a> {
 impl Executor for StepExecutor<'_> {
     fn run(&self, spec: StepSpec, io: StepIo<'_>) -> std::result::Result<StepExit, PortError> {
         self.run_step(spec, io).map_err(Into::into)
+    }
+
+    fn can_run(&self, platform: &oci::Platform) -> std::result::Result<(), PortError> {
+        super::emulation::check(platform).map_err(Into::into)
     }
 
     fn repairs(&self) -> bool {

@@ -24,7 +24,7 @@ fn build(
     let context = lab.path("context");
     std::fs::create_dir_all(&context).unwrap();
     let mut request = BuildRequest {
-        context: Some(context),
+        context: engine::build::ContextSource::Directory(context),
         containerfile: ContainerfileSource::Text { name: "Containerfile".into(), text: text.into() },
         tags: vec!["made".into()],
         ..BuildRequest::default()
@@ -82,7 +82,12 @@ fn mistakes_are_found_before_anything_runs(lab: &Lab) {
         build(lab, "FROM localhost/none\n", |request| request.pull = engine::images::PullPolicy::Never);
     assert_eq!(result.unwrap_err().kind(), ErrorKind::NotFound);
     assert!(build(lab, "FROM box\n", |request| request.tags = vec!["BAD".into()]).0.is_err());
-    assert!(build(lab, "FROM box\n", |request| request.context = Some("/nowhere/at/all".into())).0.is_err());
+    assert!(
+        build(lab, "FROM box\n", |request| request.context =
+            engine::build::ContextSource::Directory("/nowhere/at/all".into()))
+        .0
+        .is_err()
+    );
 }
 
 fn engine_files_stay_out_of_layers(lab: &Lab) {

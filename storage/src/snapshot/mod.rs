@@ -171,6 +171,19 @@ pub fn open_detached(mounts: &[Mount]) -> Result<OwnedFd> {
     Ok(root)
 }
 
+/// As [`open_detached`], with a descriptor whose entries can be read: for walks of the whole tree.
+pub fn open_tree(mounts: &[Mount]) -> Result<OwnedFd> {
+    readable(&open_detached(mounts)?)
+}
+
+/// The same directory with a descriptor whose entries can be read.
+pub fn readable(directory: impl std::os::fd::AsFd) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(directory, ".", flags, Mode::empty())
+        .map_err(|error| sys::fs::Error::new("open", Path::new("."), std::io::Error::from(error)).into())
+}
+
 /// Name of the overlay driver.
 pub const OVERLAY: &str = "overlay";
 /// Name of the copying driver.
