@@ -274,3 +274,21 @@ fn a_pushed_build() {
     build(&davit, "local", &["--tls-verify=false", "-o", &third], "FROM busybox\nRUN echo 1 > /1\n").ok();
     assert_eq!(digest(&format!("{}/c:3", registry.host)), digest(&one));
 }
+
+#[test]
+fn agents_and_keys_for_ssh() {
+    let davit = Davit::new();
+    // The steps use the host's ssh-add: the image is Debian's root file system and has none, so a socket is looked at.
+    davit.run(["import", "-q", crate::support::busybox_tar().to_str().unwrap(), "busybox"]).ok();
+    let text = "FROM busybox\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\"\n";
+    let dir = scratch();
+    let key = dir.path().join("key");
+    let locked = dir.path().join("locked");
+    use crate::support::tool;
+    tool("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key.to_str().unwrap()]).ok();
+    tool("ssh-keygen", ["-q", "-t", "ed25519", "-N", "pass", "-f", locked.to_str().unwrap()]).ok();
+    build(&davit, "k", &["--no-cache", &format!("--ssh=default={}", key.display())], text).ok();
+    build(&davit, "l", &[&format!("--ssh=default={}", locked.display())], text).fails(125, "locked");
+    build(&davit, "n", &["--ssh=default=/nowhere/key"], text).fails(125, "/nowhere/key");
+    assert!(crate::support::processes_with(davit.dir.path().to_str().unwrap()).is_empty());
+}

@@ -131,3 +131,122 @@ fn named_contexts() {
         .run(["build", "-q", "--build-context", "dir=/nowhere", main.path().to_str().unwrap()])
         .fails(125, "/nowhere");
 }
+
+/// A web server for the files of a directory.
+struct Web {
+    host: String,
+}
+
+impl Web {
+    fn start(dir: &Path) -> Self {
+        use std::io::{BufRead, BufReader, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let dir = dir.to_owned();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let first = lines.next().and_then(Result::ok).unwrap_or_default();
+                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let path = first.split(' ').nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
+                let path = path.split('?').next().unwrap_or_default().to_owned();
+                let (status, body) = match std::fs::read(dir.join(path)) {
+                    Ok(body) => ("200 OK", body),
+                    Err(_) => ("404 Not Found", Vec::new()),
+                };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(head.as_bytes());
+                let _ = stream.write_all(&body);
+            }
+        });
+        Self { host }
+    }
+}
+
+#[test]
+fn archives_and_containerfiles_of_a_web_server() {
+    let davit = Davit::with_busybox();
+    let dir = scratch();
+    let files = [
+        ("Containerfile", "FROM busybox\nCOPY f /f\n"),
+        ("sub/Other", "FROM busybox\nCOPY f /g\n"),
+        ("f", "1\n"),
+    ];
+    archive(&dir.path().join("ctx"), &files, &[]);
+    tool("gzip", ["-kf", dir.path().join("ctx.tar").to_str().unwrap()]).ok();
+    std::fs::write(dir.path().join("Web"), "FROM busybox\nRUN echo web > /w\n").unwrap();
+    let web = Web::start(dir.path());
+    davit.run(["build", "-q", "-t", "a", &format!("http://{}/ctx.tar.gz", web.host)]).ok();
+    assert_eq!(davit.sh("a", "cat /f"), "1");
+    davit
+        .run(["build", "-q", "-t", "b", "-f", "sub/Other", &format!("http://{}/ctx.tar?v=1", web.host)])
+        .ok();
+    assert_eq!(davit.sh("b", "cat /g"), "1");
+    davit.run(["build", "-q", "-t", "w", &format!("http://{}/Web", web.host)]).ok();
+    assert_eq!(davit.sh("w", "cat /w"), "web");
+    davit.run(["build", "-q", &format!("http://{}/none", web.host)]).fails(125, "404");
+    let main = context("FROM busybox\nCOPY --from=web f /named\n", &[]);
+    let named = format!("web=http://{}/ctx.tar.gz", web.host);
+    davit.run(["build", "-q", "-t", "n", "--build-context", &named, main.path().to_str().unwrap()]).ok();
+    assert_eq!(davit.sh("n", "cat /named"), "1");
+    let named = format!("web=http://{}/Web", web.host);
+    davit
+        .run(["build", "-q", "--build-context", &named, main.path().to_str().unwrap()])
+        .fails(125, "no archive");
+    davit.run(["build", "-q", "ftp://127.0.0.1/x"]).fails(125, "http://");
+}
+
+#[test]
+fn git_repositories() {
+    let davit = Davit::with_busybox();
+    let dir = scratch();
+    let work = dir.path().join("work");
+    let git = |args: &[&str]| {
+        let mut all =
+            vec!["-C", work.to_str().unwrap(), "-c", "user.name=n", "-c", "user.email=e@example.org"];
+        all.extend(args);
+        tool("git", all).ok()
+    };
+    std::fs::create_dir_all(work.join("sub")).unwrap();
+    std::fs::write(work.join("Containerfile"), "FROM busybox\nCOPY . /c\n").unwrap();
+    std::fs::write(work.join("sub/Containerfile"), "FROM busybox\nCOPY here /here\n").unwrap();
+    std::fs::write(work.join("sub/here"), "sub\n").unwrap();
+    std::os::unix::fs::symlink("/etc", work.join("out")).unwrap();
+    git(&["init", "-q", "-b", "main", "."]);
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["tag", "v1"]);
+    std::fs::write(work.join("sub/here"), "later\n").unwrap();
+    git(&["commit", "-q", "-a", "-m", "two"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    tool(
+        "git",
+        ["clone", "-q", "--bare", work.to_str().unwrap(), dir.path().join("r.git").to_str().unwrap()],
+    )
+    .ok();
+    tool("git", ["-C", dir.path().join("r.git").to_str().unwrap(), "update-server-info"]).ok();
+    let web = Web::start(dir.path());
+    let url = format!("http://{}/r.git", web.host);
+    davit.run(["build", "-q", "-t", "all", &url]).ok();
+    assert_eq!(davit.sh("all", "ls -A /c; cat /c/sub/here"), "Containerfile\nout\nsub\nlater");
+    davit.run(["build", "-q", "-t", "old", &format!("{url}#v1:sub")]).ok();
+    assert_eq!(davit.sh("old", "cat /here"), "sub");
+    davit.run(["build", "-q", "-t", "new", &format!("{url}?branch=main&subdir=sub&checksum={commit}")]).ok();
+    assert_eq!(davit.sh("new", "cat /here"), "later");
+    let keep = ["build", "-q", "-t", "keep", "--build-arg=BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", &url];
+    davit.run(keep).ok();
+    assert_eq!(davit.sh("keep", "ls -A /c | head -1"), ".git");
+    davit.run(["build", "-q", &format!("{url}#nowhere")]).fails(125, "nowhere");
+    davit.run(["build", "-q", &format!("{url}?checksum=0123456789")]).fails(125, &commit);
+    // A link of the repository leads nowhere outside of it.
+    davit.run(["build", "-q", &format!("{url}#main:out")]).fails(125, "out");
+    davit.run(["build", "-q", &format!("{url}#main:../..")]).fails(125, "..");
+    let main = context("FROM busybox\nCOPY --from=repo /here /named\n", &[]);
+    let named = format!("repo={url}#v1:sub");
+    davit.run(["build", "-q", "-t", "named", "--build-context", &named, main.path().to_str().unwrap()]).ok();
+    assert_eq!(davit.sh("named", "cat /named"), "sub");
+}

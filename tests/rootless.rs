@@ -117,3 +117,45 @@ fn containers_live() {
     let status = davit.run(&["run", "--rm", "busybox", "grep", "CapEff", "/proc/self/status"]).ok();
     assert!(status.ends_with("00000000800405fb"), "{status}");
 }
+
+#[test]
+fn flags_outputs_and_contexts_of_builds() {
+    use std::os::unix::fs::MetadataExt;
+    let davit = Rootless::new();
+    davit.file("xdg/.keep", "");
+    davit.file(
+        "ctx/Containerfile",
+        "FROM busybox AS one\nRUN --mount=type=secret,id=s wc -c < /run/secrets/s > /n && chown 1000:50 /n && rm /etc/group\nFROM one\nCOPY --from=named f /f\n",
+    );
+    davit.file("named/f", "named\n");
+    davit.file("secret", "12345");
+    davit.run(&["import", "-q", "busybox.tar", "busybox"]).ok();
+    let flags = ["build", "-q", "--secret=id=s,src=secret", "--build-context=named=named", "-t", "app"];
+    let more = [
+        "--squash",
+        "--annotation=a=b",
+        "--metadata-file=meta",
+        "-o",
+        "out",
+        "-o",
+        "type=tar,dest=t.tar",
+        "ctx",
+    ];
+    davit.run(&[&flags[..], &more[..]].concat()).ok();
+    assert_eq!(davit.run(&["run", "--rm", "app", "cat", "/n", "/f"]).ok(), "5\nnamed");
+    assert_eq!(davit.run(&["run", "--rm", "app", "stat", "-c", "%u:%g", "/n"]).ok(), "1000:50");
+    assert_ne!(davit.run(&["run", "--rm", "app", "ls", "/etc/group"]).code, 0);
+    // What lands on the host belongs to the user.
+    let path = davit.dir.path();
+    let owner = std::fs::metadata(path).unwrap().uid();
+    assert_eq!(std::fs::metadata(path.join("out/n")).unwrap().uid(), owner);
+    assert_eq!(std::fs::metadata(path.join("t.tar")).unwrap().uid(), owner);
+    // The tar has the owners of the image.
+    let listed = tool("tar", ["-tvf", path.join("t.tar").to_str().unwrap(), "n"]).ok();
+    assert!(listed.contains("1000/50"), "{listed}");
+    davit.file("multi/Containerfile", "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY f /f\n");
+    davit.file("multi/f", "1\n");
+    davit.run(&["build", "-q", "--platform=linux/amd64,linux/arm64", "-t", "multi", "multi"]).ok();
+    let index = davit.run(&["manifest", "inspect", "multi"]).ok();
+    assert!(index.contains("amd64") && index.contains("arm64"), "{index}");
+}

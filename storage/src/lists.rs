@@ -146,3 +146,105 @@ impl Lists<'_> {
         self.store.path("lists").join(records::file_name(reference))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::images::ImageRecord;
+    use crate::store::{Driver, StoreOptions};
+    use oci::{Descriptor, media_type};
+
+    fn image(store: &Store, platform: &str) -> Digest {
+        let lease = store.lease("test").unwrap();
+        let bytes = platform.as_bytes();
+        let id = store.content().put(&lease, bytes).unwrap();
+        let record = ImageRecord {
+            id: id.clone(),
+            manifest: None,
+            config: Descriptor::of(media_type::OCI_CONFIG, bytes),
+            layers: Vec::new(),
+            created: None,
+            added: "2026-01-01T00:00:00Z".to_owned(),
+            size: 0,
+            platform: platform.parse().unwrap(),
+            labels: BTreeMap::new(),
+            other_manifests: Vec::new(),
+            parent: None,
+            names_history: Vec::new(),
+            annotations: None,
+        };
+        store.images().put(&lease, &record).unwrap();
+        id
+    }
+
+    fn list(reference: &str, images: &[(&str, &Digest)]) -> ListRecord {
+        let entry = |(platform, image): &(&str, &Digest)| ListEntry {
+            image: (*image).clone(),
+            platform: platform.parse().unwrap(),
+            manifest: None,
+            annotations: BTreeMap::new(),
+        };
+        ListRecord {
+            reference: reference.to_owned(),
+            entries: images.iter().map(entry).collect(),
+            annotations: BTreeMap::new(),
+            updated: "2026-01-01T00:00:00Z".to_owned(),
+        }
+    }
+
+    fn tag(reference: &str, image: &Digest) -> TagRecord {
+        TagRecord {
+            reference: reference.to_owned(),
+            image: image.clone(),
+            manifest: None,
+            index: None,
+            updated: "2026-01-01T00:00:00Z".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_list_or_a_tag() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        let store = Store::open(StoreOptions { root, driver: Driver::Vfs, user_namespace: false }).unwrap();
+        let host = Platform::host().to_string();
+        let (one, other) = (image(&store, &host), image(&store, "linux/mips64le"));
+        let name = "localhost/a:1";
+        let (lists, images) = (store.lists(), store.images());
+        images.tag(&tag(name, &other)).unwrap();
+        let made = list(name, &[("linux/mips64le", &other), (&host, &one)]);
+        assert_eq!(
+            lists.change(name, |known| known.is_none().then(|| made.clone())).unwrap(),
+            Some(made.clone())
+        );
+        assert_eq!(lists.get(name).unwrap(), Some(made.clone()));
+        // As a name of an image it means the one for this host.
+        assert_eq!(images.by_reference(name).unwrap().unwrap().record.id, one);
+        assert_eq!(images.tags().unwrap().len(), 1);
+        assert_eq!(images.get(&other).unwrap().unwrap().names_history, [name]);
+        // A change may be declined, and needs images that exist.
+        assert_eq!(lists.change(name, |_| None).unwrap(), None);
+        let missing = list(name, &[(&host, &Digest::of(b"missing"))]);
+        assert!(lists.change(name, |_| Some(missing)).is_err());
+        assert_eq!(lists.get(name).unwrap(), Some(made.clone()));
+        // An image that goes leaves the list, and the last one takes it along.
+        assert!(images.remove(&one).unwrap());
+        assert_eq!(lists.get(name).unwrap().unwrap().entries.len(), 1);
+        assert_eq!(images.by_reference(name).unwrap().unwrap().record.id, other);
+        assert!(images.remove(&other).unwrap());
+        assert_eq!(lists.get(name).unwrap(), None);
+        // A tag takes a list's place; where a kill left both, it counts.
+        let one = image(&store, &host);
+        let made = list(name, &[(&host, &one)]);
+        lists.change(name, |_| Some(made.clone())).unwrap();
+        images.tag(&tag(name, &one)).unwrap();
+        assert_eq!(lists.get(name).unwrap(), None);
+        assert!(lists.all().unwrap().is_empty());
+        records::write(&lists.path(name), &made, Sync::None).unwrap();
+        assert_eq!(lists.get(name).unwrap(), None);
+        assert_eq!(images.tags().unwrap().len(), 1);
+        assert!(images.untag(name).unwrap().is_some());
+        assert!(lists.all().unwrap().is_empty(), "nothing comes back");
+    }
+}

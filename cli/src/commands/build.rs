@@ -32,7 +32,7 @@ pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
     // as Podman: with a log file nothing else shows what happens
     let progress = progress::Build::new(args.progress, args.quiet || log.is_some(), args.timings.as_deref());
     if args.isolation.as_deref() == Some("chroot") {
-        progress.warning("--isolation=chroot: steps get namespaces of their own all the same");
+        progress.tell("Warning: --isolation=chroot: steps get namespaces of their own all the same");
     }
     let explain = args.explain;
     let result = engine.build(&request, &|event| {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Runs an agent in the foreground until standard input ends: also when this process is killed.
+const AGENT: &str = "ssh-agent -D -a \"$1\" & agent=$!; read -r _; kill $agent; wait $agent";
 /// How long an agent may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,13 +41,12 @@ impl Agents {
         Ok(agents)
     }
 
-    /// Starts an agent with these keys. It ends when its standard input does, so also when this process is killed.
+    /// Starts an agent with these keys.
     fn start(&mut self, id: &str, keys: &[PathBuf], scratch: &Path) -> Result<PathBuf> {
         let socket = scratch.join(scratch_name("ssh", id));
-        let child = Command::new("ssh-agent")
-            .arg("-a")
+        let child = Command::new("/bin/sh")
+            .args(["-c", AGENT, "ssh-agent"])
             .arg(&socket)
-            .args(["sh", "-c", "read -r _"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -100,9 +101,8 @@ fn missing(attempt: &str, error: std::io::Error) -> Error {
 impl Drop for Agents {
     fn drop(&mut self) {
         for child in &mut self.started {
+            // the end of its standard input ends it
             drop(child.stdin.take());
-            // one that does not end by itself is of no use to anybody
-            let _ = child.kill();
             let _ = child.wait();
         }
     }
