@@ -141,3 +141,77 @@ fn a_foreign_step_needs_an_emulator() {
     done.fails(125, "qemu-user-static");
     assert!(done.stderr.contains(foreign) && done.stderr.contains("Containerfile:3"), "{done:#?}");
 }
+
+/// An interpreter of riscv64 programs in the kernel's table, while it lives.
+struct Interpreter {
+    name: String,
+    mounted: bool,
+}
+
+const TABLE: &str = "/proc/sys/fs/binfmt_misc";
+const MAGIC: &str = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xf3\x00";
+const MASK: &str = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
+
+impl Interpreter {
+    /// `None` where this host has no such table, or has an emulator of its own.
+    fn register(program: &std::path::Path, flags: &str) -> Option<Self> {
+        let table = std::path::Path::new(TABLE);
+        let mounted = !table.join("status").exists()
+            && tool("mount", ["-t", "binfmt_misc", "binfmt_misc", TABLE]).code == 0;
+        let name = format!("davit-test-{}", std::process::id());
+        let made = Self { name, mounted };
+        if !table.join("register").exists() || table.join("qemu-riscv64").exists() {
+            assert!(std::env::var_os("CI").is_none(), "CI must not skip: no binfmt_misc");
+            return None;
+        }
+        let line = format!(":{}:M::{MAGIC}:{MASK}:{}:{flags}", made.name, program.display());
+        std::fs::write(table.join("register"), line).unwrap();
+        Some(made)
+    }
+}
+
+impl Drop for Interpreter {
+    fn drop(&mut self) {
+        let _ = std::fs::write(format!("{TABLE}/{}", self.name), "-1");
+        if self.mounted {
+            let _ = tool("umount", ["-l", TABLE]);
+        }
+    }
+}
+
+#[test]
+fn a_foreign_step_runs_through_an_emulator() {
+    use std::os::unix::fs::PermissionsExt;
+    let davit = Davit::with_busybox();
+    // No program of another architecture is at hand: the header of one, and an emulator that says what it is given.
+    let dir = context("FROM scratch\nCOPY prog /bin/prog\nRUN [\"/bin/prog\", \"said\"]\n", &[]);
+    let mut header = vec![0; 64];
+    header[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1]);
+    header[16..20].copy_from_slice(&[2, 0, 0xf3, 0]);
+    std::fs::write(dir.path().join("prog"), header).unwrap();
+    std::fs::set_permissions(dir.path().join("prog"), PermissionsExt::from_mode(0o755)).unwrap();
+    let place = scratch();
+    let emulator = place.path().join("echo");
+    let busybox =
+        ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| std::path::Path::new(path).exists());
+    std::fs::copy(busybox.unwrap(), &emulator).unwrap();
+    let build = || {
+        davit.run([
+            "build",
+            "--progress=plain",
+            "--platform=linux/riscv64",
+            "-t",
+            "r",
+            dir.path().to_str().unwrap(),
+        ])
+    };
+    {
+        let Some(_loose) = Interpreter::register(&emulator, "") else { return };
+        build().fails(125, "flag F");
+    }
+    let Some(_fixed) = Interpreter::register(&emulator, "F") else { return };
+    let done = build();
+    done.ok();
+    assert!(done.stderr.contains("/bin/prog said"), "{done:#?}");
+    assert_eq!(davit.inspect("r", "{{.Architecture}}"), "riscv64");
+}

@@ -51,7 +51,7 @@ pub(super) enum Named {
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Image(Box<StoreSource>),
-    List(ListSource),
+    List(Box<ListSource>),
 }
 
 /// The images of a list, and the index over them.
@@ -133,7 +133,7 @@ impl Named {
                 let source = StoreSource::new(engine, lease, &found.image, wanted.as_ref(), form)?;
                 Ok(Outgoing::Image(Box::new(source)))
             }
-            Named::List(list) => Ok(Outgoing::List(ListSource::new(engine, lease, list, compression)?)),
+            Named::List(list) => Ok(Outgoing::List(Box::new(ListSource::new(engine, lease, list, compression)?))),
         }
     }
 
@@ -201,7 +201,7 @@ impl Outgoing {
     pub(super) fn in_repository(self, repository: Option<Reference>) -> Self {
         match self {
             Outgoing::Image(source) => Outgoing::Image(Box::new(source.in_repository(repository))),
-            Outgoing::List(list) => Outgoing::List(ListSource { repository, ..list }),
+            Outgoing::List(list) => Outgoing::List(Box::new(ListSource { repository, ..*list })),
         }
     }
 

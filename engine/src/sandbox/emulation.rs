@@ -112,7 +112,7 @@ fn interpreter(table: &Path, header: &[u8]) -> Found {
 
 /// Reads hexadecimal digits.
 fn bytes(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
