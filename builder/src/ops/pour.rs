@@ -122,7 +122,7 @@ impl Pour<'_> {
         };
         let failure = Mutex::new(None);
         let cancel = self.cancel;
-        std::thread::scope(|scope| {
+        let walked = std::thread::scope(|scope| {
             let mut workers = None;
             let start = || start(scope, cancel, &failure);
             let mut walk =
@@ -139,8 +139,9 @@ impl Pour<'_> {
             drop(walk);
             drop(workers);
             last
-        })?;
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        });
+        // Where a thread failed, the walk ended because of it.
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(walked, Err)
     }
 }
 
@@ -288,7 +289,7 @@ impl Walk<'_> {
         if workers.is_none() && self.seen <= INLINE_FILES {
             return batch.copy(self.pour.cancel);
         }
-        // All threads ended: one of them failed, and its error is the one to tell.
+        // All threads ended because one of them failed; its error is the one that is told.
         workers.get_or_insert_with(start).send(batch).map_err(|_| Broken::Cancelled.into())
     }
 }

@@ -10,6 +10,7 @@ mod explain;
 mod fuzz_corpus;
 mod harness;
 mod peers;
+mod pours;
 mod properties;
 mod remote;
 mod secrets;
