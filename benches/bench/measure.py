@@ -1,6 +1,7 @@
 """One command: how long it takes, what it burns, how large it grows."""
 import os
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -9,13 +10,25 @@ import time
 from pathlib import Path
 
 
+def finish(pid):
+    """Ends a command that is no longer wanted, with all that it started."""
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
 def run(argv, check=True):
     """Runs a command that is not measured."""
     argv = [str(word) for word in argv]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if check and done.returncode != 0:
-        sys.exit(f"{shlex.join(argv)}: exit code {done.returncode}\n{done.stderr.decode()}")
-    return done.stdout.decode().strip()
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, start_new_session=True, **pipes) as child:
+        try:
+            output, errors = child.communicate()
+        except BaseException:
+            finish(child.pid)
+            raise
+    if check and child.returncode != 0:
+        sys.exit(f"{shlex.join(argv)}: exit code {child.returncode}\n{errors.decode()}")
+    return output.decode().strip()
 
 
 def succeeds(argv):
@@ -32,8 +45,12 @@ def timed(argv):
                    (os.POSIX_SPAWN_DUP2, errors.fileno(), 2)]
         start = time.perf_counter()
         # posix_spawn does not copy this process, which a fork would.
-        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions)
-        _, status, usage = os.wait4(pid, 0)
+        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions, setpgroup=0)
+        try:
+            _, status, usage = os.wait4(pid, 0)
+        except BaseException:
+            finish(pid)
+            raise
         elapsed = (time.perf_counter() - start) * 1000
         if status != 0:
             errors.seek(0)

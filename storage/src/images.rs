@@ -154,6 +154,13 @@ impl Images<'_> {
             return Err(Error::ImageNotFound { id: tag.image.clone() });
         }
         let old = self.tag_record(&tag.reference)?;
+        let is_same = |old: &TagRecord| {
+            (&old.image, &old.manifest, &old.index) == (&tag.image, &tag.manifest, &tag.index)
+        };
+        // A build of which everything is known gives its name again, and need not wait for the disk.
+        if old.as_ref().is_some_and(is_same) {
+            return Ok(old);
+        }
         records::write(&self.tag_path(&tag.reference), tag, Sync::Data)?;
         records::remove(&self.store.lists().path(&tag.reference))?;
         if let Some(old) = &old

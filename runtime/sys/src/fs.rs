@@ -80,7 +80,8 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File> {
 /// Reads a whole file, at most `max` bytes of it; a longer one is an error.
 pub fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>> {
     let file = open(path)?;
-    let mut bytes = Vec::new();
+    // Most such files are small, and are read at once then.
+    let mut bytes = Vec::with_capacity(4096);
     file.take(max.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|source| Error::new("read", path, source))?;
