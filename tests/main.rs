@@ -15,6 +15,7 @@ mod crash;
 mod differential;
 mod docker;
 mod explain;
+mod hostile_context;
 mod interop;
 mod limits;
 mod platforms;

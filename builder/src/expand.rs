@@ -60,7 +60,7 @@ pub struct Expanded {
 
 /// Bytes that an expanded word may have, and that all values it asks for may have together: ENV lines that double a
 /// variable over and over end here.
-const MAX_VALUE: usize = 4 << 20;
+const MAX_VALUE: usize = 1 << 20;
 
 /// Characters of a pattern times those of the value, which is what matching may take.
 const MAX_MATCHING: usize = 16 << 20;
@@ -156,13 +156,15 @@ struct Words {
 
 impl Words {
     fn blanks_split(&mut self, text: &str) {
-        for char in text.chars() {
-            if !char.is_whitespace() {
-                self.current.push(char);
-            } else if !self.current.is_empty() {
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(char::is_whitespace) {
+            self.current.push_str(before);
+            if !self.current.is_empty() {
                 self.done.push(std::mem::take(&mut self.current));
             }
+            rest = after;
         }
+        self.current.push_str(rest);
     }
 
     fn finish(mut self) -> Vec<String> {
@@ -188,7 +190,7 @@ struct Expander<'a> {
     unset: BTreeSet<String>,
 }
 
-impl Expander<'_> {
+impl<'a> Expander<'a> {
     fn peek(&self) -> Option<char> {
         self.text[self.position..].chars().next()
     }
@@ -209,6 +211,18 @@ impl Expander<'_> {
             return self.too_large();
         }
         Ok(())
+    }
+
+    /// The text up to the next character that may mean something: at least one.
+    fn plain(&mut self, stop: Option<char>) -> &'a str {
+        let rest = &self.text[self.position..];
+        let special = |char: char| {
+            char == '$' || char == '\'' || char == '"' || char == self.escape || Some(char) == stop
+        };
+        let first = rest.chars().next().map_or(0, char::len_utf8);
+        let length = rest[first..].find(special).map_or(rest.len(), |at| first + at);
+        self.position += length;
+        &rest[..length]
     }
 
     fn too_large<T>(&self) -> Result<T, Failure> {
@@ -249,9 +263,9 @@ impl Expander<'_> {
                     }
                 }
                 _ => {
-                    self.next();
-                    words.blanks_split(char.encode_utf8(&mut [0; 4]));
-                    result.push(char);
+                    let plain = self.plain(stop);
+                    words.blanks_split(plain);
+                    result.push_str(plain);
                 }
             }
         }

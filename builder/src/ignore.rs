@@ -223,7 +223,8 @@ pub fn find_ignore_file(context: &Path, containerfile: Option<&Path>) -> Option<
         })
     });
     let inside = [".containerignore", ".dockerignore"].map(|name| context.join(name));
-    beside.chain(inside).find(|path| path.is_file())
+    // A link into nowhere or a FIFO counts: reading it fails, where passing it over would copy what it hides.
+    beside.chain(inside).find(|path| path.symlink_metadata().is_ok())
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::OnceLock;
 
 /// Bytes that all values of a file may have together once they are expanded; more is no build but an attack. An image
-/// config of a tenth of this is refused by registries.
-pub(crate) const MAX_EXPANDED: usize = 32 << 20;
+/// config of a fourth of this is refused by registries.
+pub(crate) const MAX_EXPANDED: usize = 16 << 20;
 
 /// A file with more errors than this in its FROM lines and references is not looked at further.
 const MAX_ERRORS: usize = 20;

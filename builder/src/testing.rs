@@ -62,7 +62,8 @@ pub fn heredoc(bytes: &[u8]) {
                 let tabs = |line: &str| heredoc.strip_tabs && line.starts_with('\t');
                 assert!(!heredoc.content.lines().any(tabs), "tabs were left");
                 let end = text[heredoc.content_span.end..].lines().next().unwrap_or_default();
-                assert_eq!(end.trim_start_matches('\t'), heredoc.name.trim_start_matches('\t'));
+                let end = end.trim_start_matches('\t').trim_end_matches('\r');
+                assert_eq!(end, heredoc.name.trim_start_matches('\t').trim_end_matches('\r'));
                 if let Err(error) = heredoc.expand(&|name| Some(name.to_lowercase())) {
                     draw(&parsed.file.source, &[error]);
                 }

@@ -58,6 +58,7 @@ impl Engine {
         let platforms = platforms(&request.platforms)?;
         check(request, &platforms)?;
         let store = self.store()?;
+        raise_descriptor_limit();
         self.state().reap(self)?;
         let lease = store
             .lease(&format!("build {}", request.tags.first().map_or("image", String::as_str)))
@@ -349,4 +350,13 @@ fn step_settings(request: &BuildRequest) -> String {
     capabilities("add", &request.cap_add);
     capabilities("drop", &request.cap_drop);
     text
+}
+
+/// A copy keeps the directories on its way open, and a tree may be two thousand deep. Containers do not inherit this:
+/// the process that starts them was forked before.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, only such trees fail, with an error that says why.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

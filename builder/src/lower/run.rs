@@ -12,6 +12,12 @@ use std::sync::Arc;
 /// Where scripts of here-documents stand while their step runs.
 const SCRIPTS: &str = "/dev/pipes";
 
+/// Bytes of one argument or variable of a command, its end included (`MAX_ARG_STRLEN`).
+const MAX_STRING: usize = 128 << 10;
+
+/// How much cheaper it is to hash an environment than to keep it.
+const KEY_SHARE: usize = 32;
+
 impl Lowering<'_> {
     pub(super) fn run(&mut self, state: &mut State, statement: &Statement, run: &Run) -> Result<(), Error> {
         let insecure = match &run.security {
@@ -59,6 +65,8 @@ impl Lowering<'_> {
         let set = state.env.entries().len();
         let env = self.environment(state, statement)?;
         let args = env[set..].iter().filter_map(|entry| entry.split('=').next()).map(str::to_owned).collect();
+        // Each step's key is made of all of it.
+        self.spend(env.iter().map(String::len).sum::<usize>() / KEY_SHARE, statement.span)?;
         let inherited = state.config.config.user.len()
             + state.workdir().len()
             + state.shell().iter().map(String::len).sum::<usize>();
@@ -106,6 +114,11 @@ impl Lowering<'_> {
             {
                 env.push(format!("{name}={value}"));
             }
+        }
+        if env.iter().any(|entry| entry.len() >= MAX_STRING) {
+            return Err(
+                self.refuse(statement.span, "a variable is longer than the kernel takes for a command")
+            );
         }
         self.spend(env.iter().map(|entry| entry.len() + size_of::<String>()).sum(), statement.span)?;
         let env = Arc::new(env);

@@ -1,5 +1,8 @@
 //! Patterns of COPY and ADD: Go's `filepath.Match`, component by component.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 /// Whether a path component holds an unescaped `*`, `?` or `[`.
 pub(crate) fn is_pattern(component: &str) -> bool {
     let mut chars = component.chars();
@@ -17,9 +20,15 @@ pub(crate) fn is_pattern(component: &str) -> bool {
 
 /// Whether a pattern matches a name; neither holds a slash. A malformed pattern (an open `[`, a `\` at the end)
 /// matches nothing.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &OsStr) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
-    let name: Vec<char> = name.chars().collect();
+    // As in Go, each byte that is not UTF-8 counts as one character.
+    let chunks = name.as_bytes().utf8_chunks();
+    let name: Vec<char> = chunks
+        .flat_map(|chunk| {
+            chunk.valid().chars().chain(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER))
+        })
+        .collect();
     // After a mismatch, the last star takes one more character; earlier stars need never be asked again.
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -96,12 +105,30 @@ fn class_char(pattern: &[char], at: &mut usize) -> Option<char> {
 }
 
 /// Whether a pattern of components, `**` standing for any number of them, matches a path of components.
-pub(crate) fn matches_path(pattern: &[&str], path: &[&str]) -> bool {
-    match pattern.split_first() {
-        None => path.is_empty(),
-        Some((&"**", rest)) => (0..=path.len()).any(|skip| matches_path(rest, &path[skip..])),
-        Some((first, rest)) => {
-            path.split_first().is_some_and(|(name, below)| matches(first, name) && matches_path(rest, below))
+pub(crate) fn matches_path(pattern: &[&str], path: &[&OsStr]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // As above: only the last `**` may have to take more.
+    let mut stars: Option<(usize, usize)> = None;
+    loop {
+        if pattern.get(p) == Some(&"**") {
+            p += 1;
+            stars = Some((p, n));
+            continue;
+        }
+        match (pattern.get(p), path.get(n)) {
+            (None, None) => return true,
+            (Some(part), Some(name)) if matches(part, name) => {
+                p += 1;
+                n += 1;
+            }
+            _ => match stars {
+                Some((after, taken)) if taken < path.len() => {
+                    p = after;
+                    n = taken + 1;
+                    stars = Some((after, n));
+                }
+                _ => return false,
+            },
         }
     }
 }
@@ -152,16 +179,23 @@ mod tests {
             ("*", "", true),
             ("?", "", false),
         ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern:?} on {name:?}");
+            assert_eq!(matches(pattern, OsStr::new(name)), expected, "{pattern:?} on {name:?}");
         }
     }
 
     #[test]
     fn double_stars_cross_components() {
-        let split = |text: &'static str| text.split('/').collect::<Vec<_>>();
-        assert!(matches_path(&split("**/*.go"), &split("a/b/c.go")));
-        assert!(matches_path(&split("**/*.go"), &split("c.go")));
-        assert!(matches_path(&split("a/**"), &split("a/b/c")));
-        assert!(!matches_path(&split("a/*"), &split("a/b/c")));
+        let fits = |pattern: &str, path: &str| {
+            let pattern: Vec<&str> = pattern.split('/').collect();
+            matches_path(&pattern, &path.split('/').map(OsStr::new).collect::<Vec<_>>())
+        };
+        assert!(fits("**/*.go", "a/b/c.go"));
+        assert!(fits("**/*.go", "c.go"));
+        assert!(fits("a/**", "a/b/c"));
+        assert!(fits("**/b/**/b", "a/b/b/c/b"));
+        assert!(!fits("a/*", "a/b/c"));
+        assert!(!fits("**/b/**/x", "a/b/b/c/b"));
+        // Not every way to share the path out among the stars is tried.
+        assert!(!fits(&format!("{}b", "**/a/".repeat(30)), &"a/".repeat(1000)));
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod stack;
 pub(crate) mod stubs;
 pub(crate) mod tree;
 pub(crate) mod unpack;
+mod walk;
 pub(crate) mod write;
 
 use crate::ports::{PortError, StepExit};

@@ -101,7 +101,7 @@ impl Tree {
         }
     }
 
-    fn verdict(&self, path: &Path) -> Verdict {
+    pub(super) fn verdict(&self, path: &Path) -> Verdict {
         match &self.filter {
             Some(filter) if !path.as_os_str().is_empty() => filter(path),
             _ => Verdict::Keep,
@@ -148,9 +148,7 @@ impl Tree {
         }
         let mut selected: Vec<Selected> = Vec::new();
         self.walk(&base, &mut |entry, visit| {
-            let Some(names) = entry.path.iter().map(OsStr::to_str).collect::<Option<Vec<_>>>() else {
-                return Ok(());
-            };
+            let names: Vec<&OsStr> = entry.path.iter().collect();
             let below = selected.last().is_some_and(|last| entry.path.starts_with(&last.name));
             if visit == Visit::Enter && !below && !names.is_empty() && glob::matches_path(&parts, &names) {
                 selected.push(Selected {
@@ -196,7 +194,7 @@ impl Tree {
             Err(error) => return Err(failed(error)),
         };
         for name in beneath::read_names(fd.as_fd()).map_err(failed)? {
-            if !name.to_str().is_some_and(|name| glob::matches(parts[0], name)) {
+            if !glob::matches(parts[0], &name) {
                 continue;
             }
             let path = directory.join(&name);
@@ -222,85 +220,6 @@ impl Tree {
         visit: &mut dyn FnMut(&Entry<'_>, Visit) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let Some(stat) = &start.stat else { return Ok(()) };
-        let (parent, name) = beneath::split(&start.path);
-        let directory = beneath::open_directory(self.root(), parent).map_err(|source| Error::Io {
-            action: "open",
-            path: parent.into(),
-            source,
-        })?;
-        let mut walk = Walk { tree: self, base: &start.path, visit, pending: Vec::new() };
-        walk.entry(directory.as_fd(), name, &mut PathBuf::new(), stat)
+        super::walk::walk(self, &start.path, stat, visit)
     }
-}
-
-struct Walk<'a> {
-    tree: &'a Tree,
-    base: &'a Path,
-    visit: &'a mut dyn FnMut(&Entry<'_>, Visit) -> Result<(), Error>,
-    /// Hidden directories that were entered and not told of yet: path, directory, name, stat.
-    pending: Vec<(PathBuf, OwnedFd, Stat)>,
-}
-
-impl Walk<'_> {
-    fn entry(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        name: &OsStr,
-        path: &mut PathBuf,
-        stat: &Stat,
-    ) -> Result<(), Error> {
-        let verdict = if path.as_os_str().is_empty() {
-            Verdict::Keep
-        } else {
-            self.tree.verdict(&self.base.join(&*path))
-        };
-        let is_directory = beneath::is_directory(stat);
-        if verdict == Verdict::Drop || (verdict == Verdict::DropButLook && !is_directory) {
-            return Ok(());
-        }
-        let hidden = verdict == Verdict::DropButLook;
-        let depth = self.pending.len();
-        if hidden {
-            let fd = rustix::io::fcntl_dupfd_cloexec(directory, 3)
-                .map_err(|error| failed("open", path, error.into()))?;
-            self.pending.push((path.clone(), fd, *stat));
-        } else {
-            self.tell_pending()?;
-            (self.visit)(&Entry { directory, name, path, stat }, Visit::Enter)?;
-        }
-        if is_directory {
-            let fd = rustix::fs::openat(
-                directory,
-                name,
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )
-            .map_err(|error| failed("open", path, error.into()))?;
-            for child in beneath::read_names(fd.as_fd()).map_err(|error| failed("read", path, error))? {
-                let stat = statat(&fd, &child, AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(|error| failed("stat", &path.join(&child), error.into()))?;
-                path.push(&child);
-                self.entry(fd.as_fd(), &child, path, &stat)?;
-                path.pop();
-            }
-            if hidden && self.pending.len() > depth {
-                self.pending.truncate(depth);
-            } else {
-                (self.visit)(&Entry { directory, name, path, stat }, Visit::Leave)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_pending(&mut self) -> Result<(), Error> {
-        for (path, fd, stat) in std::mem::take(&mut self.pending) {
-            let name = path.file_name().unwrap_or(OsStr::new("."));
-            (self.visit)(&Entry { directory: fd.as_fd(), name, path: &path, stat: &stat }, Visit::Enter)?;
-        }
-        Ok(())
-    }
-}
-
-fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io { action, path: path.into(), source }
 }

@@ -298,8 +298,38 @@ fn copy_content(source: &mut File, target: &mut File, size: u64) -> io::Result<(
     } else if rustix::fs::ioctl_ficlone(&*target, &*source).is_ok() {
         return Ok(());
     }
+    let stat = rustix::fs::fstat(&*source)?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    if u64::try_from(stat.st_blocks).unwrap_or(0) < size / 512 {
+        return copy_sparse(source, target, size);
+    }
     // std uses copy_file_range and sendfile where they work.
     io::copy(source, target).map(|_| ())
+}
+
+/// Copies what is between a file's holes: they could be larger than the disk.
+fn copy_sparse(source: &mut File, target: &mut File, size: u64) -> io::Result<()> {
+    use rustix::fs::SeekFrom;
+    let mut position = 0;
+    while position < size {
+        let data = match rustix::fs::seek(&*source, SeekFrom::Data(position)) {
+            Ok(data) => data,
+            // Nothing but a hole is left.
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let hole = rustix::fs::seek(&*source, SeekFrom::Hole(data))?;
+        rustix::fs::seek(&*source, SeekFrom::Start(data))?;
+        rustix::fs::seek(&*target, SeekFrom::Start(data))?;
+        let copied = io::copy(&mut io::Read::take(&mut *source, hole - data), target)?;
+        if copied == 0 {
+            break;
+        }
+        position = data + copied;
+    }
+    // What was cut off meanwhile is not made up again.
+    let now = u64::try_from(rustix::fs::fstat(&*source)?.st_size).unwrap_or(0);
+    target.set_len(size.min(now).max(position))
 }
 
 /// Opens an entry of a source directory for reading, and makes sure that it still is a regular file.

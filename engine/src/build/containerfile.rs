@@ -57,7 +57,8 @@ impl Containerfile {
                 };
                 for name in NAMES {
                     let path = context.join(name);
-                    if !opened.foreign && path.is_file() {
+                    // What is no file is refused, not passed over: another one may have been meant.
+                    if !opened.foreign && path.symlink_metadata().is_ok() {
                         return read(path);
                     }
                     if opened.foreign
@@ -104,11 +105,28 @@ impl Containerfile {
     }
 }
 
+/// Reads a regular file, or what a shell passes as `/dev/fd/N`. Anything else could keep the build waiting for ever.
 pub(super) fn read_text(path: &Path) -> Result<String> {
-    let bytes = crate::state::files::read(path)?.ok_or_else(|| {
-        Error::os(format!("read {}", path.display()), std::io::Error::from(std::io::ErrorKind::NotFound))
-    })?;
-    String::from_utf8(bytes).map_err(|_| Error::invalid(path.display().to_string(), "it is not UTF-8 text"))
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |error| Error::os(format!("read {}", path.display()), error);
+    let refused = |reason: &str| Error::invalid(path.display().to_string(), reason.to_owned());
+    let passed = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|start| path.starts_with(start));
+    let waiting = if passed { OFlags::empty() } else { OFlags::NONBLOCK };
+    let flags = (waiting | OFlags::NOCTTY).bits().cast_signed();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if kind.is_dir() {
+        return Err(refused("it is a directory"));
+    }
+    if !kind.is_file() && !passed {
+        return Err(refused("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(CONTAINERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > CONTAINERFILE_LIMIT {
+        return Err(refused(&format!("it is larger than {} MiB", CONTAINERFILE_LIMIT >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text"))
 }
 
 /// Reads a file of a tree that somebody else made: no link leads out of it.

@@ -133,7 +133,9 @@ impl Named {
                 let source = StoreSource::new(engine, lease, &found.image, wanted.as_ref(), form)?;
                 Ok(Outgoing::Image(Box::new(source)))
             }
-            Named::List(list) => Ok(Outgoing::List(Box::new(ListSource::new(engine, lease, list, compression)?))),
+            Named::List(list) => {
+                Ok(Outgoing::List(Box::new(ListSource::new(engine, lease, list, compression)?)))
+            }
         }
     }
 
