@@ -159,3 +159,26 @@ fn flags_outputs_and_contexts_of_builds() {
     let index = davit.run(&["manifest", "inspect", "multi"]).ok();
     assert!(index.contains("amd64") && index.contains("arm64"), "{index}");
 }
+
+#[test]
+fn namespaces_of_the_host() {
+    let davit = Rootless::new();
+    davit.file("xdg/.keep", "");
+    davit.run(&["import", "-q", "busybox.tar", "busybox"]).ok();
+    let own = std::fs::read_link("/proc/self/ns/pid").unwrap().display().to_string();
+    let pid = |options: &[&str]| {
+        let mut line = vec!["run", "--rm"];
+        line.extend(options);
+        line.extend(["busybox", "readlink", "/proc/self/ns/pid"]);
+        davit.run(&line).ok()
+    };
+    assert_eq!(pid(&["--pid=host"]), own);
+    assert_ne!(pid(&[]), own);
+    for namespace in ["--ipc=host", "--uts=host", "--network=host"] {
+        davit.run(&["run", "--rm", namespace, "busybox", "true"]).ok();
+    }
+    let masked =
+        davit.run(&["run", "--rm", "--pid=host", "busybox", "sh", "-c", "echo 1 > /proc/sys/kernel/panic"]);
+    assert_ne!(masked.code, 0);
+    assert_eq!(davit.run(&["run", "--rm", "-u", "4321", "busybox", "whoami"]).ok(), "4321");
+}

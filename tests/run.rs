@@ -464,3 +464,20 @@ fn a_read_only_container_may_have_no_writable_place_at_all() {
     let options = ["run", "--rm", "--read-only", "busybox", "sh", "-c", script];
     assert_eq!(davit.run(options).ok(), "/dev/x\n/dev/shm/x\n/tmp/x\n/run/x\n/var/tmp/x");
 }
+
+#[test]
+fn users_that_the_image_does_not_know_have_names() {
+    let davit = Davit::with_busybox();
+    let run =
+        |user: &str, script: &str| davit.run(["run", "--rm", "-u", user, "busybox", "sh", "-c", script]);
+    assert_eq!(run("4321:77", "id; echo $HOME").ok(), "uid=4321(4321) gid=77(77) groups=77(77)\n/");
+    assert_eq!(run("4321", "whoami; grep -c ann /etc/passwd").ok(), "4321\n1");
+    assert_eq!(run(":50", "id").ok(), "uid=0(root) gid=50(staff) groups=50(staff)");
+    assert_eq!(run("ann", "grep -c . /etc/passwd; mount | grep -c /etc/passwd").stdout, "2\n0\n");
+    davit.run(["run", "--name", "u", "-u", "4321", "busybox", "true"]).ok();
+    davit.run(["start", "-a", "u"]).ok();
+    let bound = crate::support::scratch();
+    std::fs::write(bound.path().join("p"), "me:x:4321:0::/tmp:/bin/sh\n").unwrap();
+    let volume = format!("{}:/etc/passwd", bound.path().join("p").display());
+    assert_eq!(davit.run(["run", "--rm", "-v", &volume, "-u", "4321", "busybox", "whoami"]).ok(), "me");
+}

@@ -57,6 +57,12 @@ pub fn number(resource: PosixRlimitType) -> u32 {
     TABLE.iter().find(|(_, typ, _)| *typ == resource).map_or(0, |(_, _, number)| *number)
 }
 
+/// The short name of a kernel's number.
+#[must_use]
+pub fn name_of(number: u32) -> &'static str {
+    TABLE.iter().find(|(_, _, known)| *known == number).map_or("resource", |(name, _, _)| *name)
+}
+
 /// The resource of a name: `nofile`, `NOFILE` or `RLIMIT_NOFILE`.
 #[must_use]
 pub fn parse_name(name: &str) -> Option<PosixRlimitType> {

@@ -237,7 +237,6 @@ mod tests {
     fn mistakes_are_found_before_anything_is_made() {
         let id = "a".repeat(64);
         for bad in [
-            CreateRequest { workdir: Some("w".into()), ..CreateRequest::default() },
             CreateRequest { stop_signal: Some("NOPE".into()), ..CreateRequest::default() },
             CreateRequest { log_driver: Some("journald".into()), ..CreateRequest::default() },
             CreateRequest { add_hosts: vec!["x".into()], ..CreateRequest::default() },

@@ -6,7 +6,7 @@ use super::{Containers, Outcome, Ran, RunRequest, Selection, SessionEnd, Streams
 use crate::entry::CleanupTask;
 use crate::images::TransferProgress;
 use crate::options::{Namespace, Network};
-use crate::sandbox::{Names, ResolverFiles, View, note_group, user_in};
+use crate::sandbox::{Names, ResolverFiles, View, known_user_in, note_group};
 use crate::spec::{self, NamespaceSource, Namespaces, SpecOptions};
 use crate::state::{ContainerLock, ContainerRecord, files};
 use crate::time::Instant;
@@ -222,7 +222,8 @@ impl Containers<'_> {
         let engine = self.engine;
         let settings = &record.settings;
         let view = View::of_mounts(mounts)?;
-        let user = user_in(&view, settings.user.as_deref().unwrap_or_default(), &settings.groups)?;
+        let name = settings.user.as_deref().unwrap_or_default();
+        let (user, mut user_files) = known_user_in(&view, name, &settings.groups, run_dir)?;
         drop(view);
         let namespaces = Namespaces {
             pid: engine.namespace_source(&settings.pid, "pid")?,
@@ -276,7 +277,10 @@ impl Containers<'_> {
             hostname: settings.hostname.clone(),
             namespaces,
             mounts: settings.mounts.clone(),
-            files: names.write(run_dir)?,
+            files: {
+                user_files.extend(names.write(run_dir)?);
+                user_files
+            },
             shm_size_bytes: size.transpose()?,
             read_only: settings.read_only,
             read_only_tmpfs: settings.read_only_tmpfs,

@@ -14,11 +14,11 @@ pub(crate) use step::{StepExecutor, StepSettings};
 pub(crate) use view::View;
 
 use crate::options::Namespace;
-use crate::spec::{NamespaceSource, ResolvedUser, resolve_user};
+use crate::spec::{NamespaceSource, ResolvedUser, completed, resolve_user};
 use crate::{Engine, Error, ErrorKind, Result};
 use runtime::CgroupSetup;
 use runtime::cgroup::Manager;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A profile that the administrator put in place of the built-in one.
 const SECCOMP_OVERRIDE: &str = "/etc/containers/seccomp.json";
@@ -108,11 +108,38 @@ pub(crate) fn release(run_dir: &Path) -> Result<()> {
 
 /// Resolves a user against the files of a root file system.
 pub(crate) fn user_in(view: &View, user: &str, groups: &[String]) -> Result<ResolvedUser> {
-    /// Longest passwd or group file that is read, bytes.
-    const MAX: u64 = 4 << 20;
-    let passwd = view.read(Path::new("etc/passwd"), MAX)?.unwrap_or_default();
-    let group = view.read(Path::new("etc/group"), MAX)?.unwrap_or_default();
+    let (passwd, group) = accounts(view)?;
     resolve_user(user, &passwd, &group, groups)
+}
+
+/// The passwd and group files of a root file system; empty where there are none.
+fn accounts(view: &View) -> Result<(Vec<u8>, Vec<u8>)> {
+    /// Longest file that is read, bytes.
+    const MAX: u64 = 4 << 20;
+    let read = |path: &str| view.read(Path::new(path), MAX).map(Option::unwrap_or_default);
+    Ok((read("etc/passwd")?, read("etc/group")?))
+}
+
+/// Resolves a user, and where passwd or group do not know it writes files that do into `directory`. Gives their sources
+/// and destinations.
+pub(crate) fn known_user_in(
+    view: &View,
+    user: &str,
+    groups: &[String],
+    directory: &Path,
+) -> Result<(ResolvedUser, Vec<(PathBuf, PathBuf)>)> {
+    let (passwd, group) = accounts(view)?;
+    let user = resolve_user(user, &passwd, &group, groups)?;
+    let (passwd, group) = completed(&user, &passwd, &group);
+    let mut made = Vec::new();
+    for (name, text) in [("passwd", passwd), ("group", group)] {
+        if let Some(text) = text {
+            let path = directory.join(name);
+            crate::state::files::write(&path, &text, 0o644, false)?;
+            made.push((path, Path::new("/etc").join(name)));
+        }
+    }
+    Ok((user, made))
 }
 
 /// Makes a working directory that is missing, mounting the writable root file system for that moment only.

@@ -34,6 +34,8 @@ pub struct Host {
     pub no_cgroup: Option<String>,
     /// The pids controller can be used.
     pub pids_controller: bool,
+    /// The host has message queues mounted at /dev/mqueue.
+    pub message_queues: bool,
     /// The kernel has the parameter net.ipv4.ping_group_range.
     pub ping_group_range: bool,
     /// `/sys/devices/system/cpu/cpuN/thermal_throttle`, as far as they exist.
@@ -73,6 +75,7 @@ impl Host {
             unified: layout.is_unified(),
             no_cgroup: layout.unavailable().map(Into::into),
             pids_controller: layout.has("pids"),
+            message_queues: exists("/dev/mqueue"),
             ping_group_range: exists("/proc/sys/net/ipv4/ping_group_range"),
             thermal_throttle: thermal_throttle(Path::new("/sys/devices/system/cpu")),
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")

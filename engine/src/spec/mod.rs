@@ -16,7 +16,7 @@ mod tests;
 
 pub use environment::DEFAULT_PATH;
 pub use host::Host;
-pub use user::{ResolvedUser, resolve_user};
+pub use user::{ResolvedUser, completed, resolve_user};
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -44,9 +44,17 @@ fn mount(destination: impl AsRef<Path>, typ: &str, source: &str, options: &[&str
 fn defaults(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
     let writable = options.privileged;
     let read_only_dev = options.read_only && !options.read_only_tmpfs;
+    let has_user_namespace = host.in_user_namespace || options.namespaces.user.is_some();
     let mut mounts = Vec::new();
 
-    mounts.push(mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?);
+    let proc = ["nosuid", "noexec", "nodev"];
+    // A new procfs shows the processes of a namespace that belongs to the caller; others may only be bound.
+    if has_user_namespace && options.namespaces.pid == NamespaceSource::Host {
+        let proc = [&["rbind", "rprivate"], &proc[..]].concat();
+        mounts.push(mount("/proc", "bind", "/proc", &proc)?);
+    } else {
+        mounts.push(mount("/proc", "proc", "proc", &proc)?);
+    }
 
     let mut dev = vec!["nosuid", "strictatime", "mode=755", "size=65536k"];
     if read_only_dev {
@@ -57,7 +65,6 @@ fn defaults(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
     let access = if writable { "rw" } else { "ro" };
     // sysfs belongs to the network namespace: who does not own that one may only bind what is there.
     let foreign_network = options.namespaces.network != NamespaceSource::New;
-    let has_user_namespace = host.in_user_namespace || options.namespaces.user.is_some();
     if has_user_namespace && foreign_network {
         let sys = ["rbind", "rprivate", "nosuid", "noexec", "nodev", access];
         mounts.push(mount("/sys", "bind", "/sys", &sys)?);
@@ -83,6 +90,7 @@ fn defaults(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
             mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
         }
         // The message queues are those of the namespace; of the host's one the mount is there already.
+        NamespaceSource::Host if !host.message_queues => {}
         NamespaceSource::Host => {
             let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
             mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options)?);

@@ -25,6 +25,7 @@ fn host() -> Host {
         unified: true,
         no_cgroup: None,
         pids_controller: true,
+        message_queues: true,
         ping_group_range: true,
         thermal_throttle: vec!["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
         apparmor: false,
@@ -145,6 +146,7 @@ fn a_machine_with_less() {
         pids_controller: false,
         in_user_namespace: true,
         tty_group_mapped: false,
+        message_queues: true,
         ping_group_range: false,
         bounding: CapabilitySet::DEFAULT.difference(CapabilitySet::EMPTY.with(Capability::Kill)),
         ..host()

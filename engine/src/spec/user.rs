@@ -14,8 +14,8 @@ pub struct ResolvedUser {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Further groups; for users other than root the primary one is among them, so that a program that replaces its
-    /// groups cannot shed it (as Podman since 4.3).
+    /// Further groups; for others than root with its own group the primary one is among them, so that a program that
+    /// replaces its groups cannot shed it (as Podman since 4.3).
     pub additional_gids: Vec<u32>,
     /// Home directory; empty or `/` when the image does not tell.
     pub home: PathBuf,
@@ -112,7 +112,7 @@ pub fn resolve_user(
             }
         }
     }
-    if resolved.uid != 0 {
+    if resolved.uid != 0 || resolved.gid != 0 {
         resolved.additional_gids.insert(0, resolved.gid);
     }
     for group in extra_groups {
@@ -121,6 +121,31 @@ pub fn resolve_user(
     let mut seen = std::collections::BTreeSet::new();
     resolved.additional_gids.retain(|gid| seen.insert(*gid));
     Ok(resolved)
+}
+
+/// The image's passwd and group files with lines for a user and a group that were given as numbers and that they lack,
+/// so that programs which ask who they are get an answer. `None` = nothing is missing.
+#[must_use]
+pub fn completed(
+    user: &ResolvedUser,
+    passwd_bytes: &[u8],
+    group_bytes: &[u8],
+) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let with_line = |bytes: &[u8], line: String| {
+        let mut bytes = bytes.to_vec();
+        if bytes.last().is_some_and(|last| *last != b'\n') {
+            bytes.push(b'\n');
+        }
+        bytes.extend(line.bytes());
+        bytes
+    };
+    let (uid, gid) = (user.uid, user.gid);
+    let no_user = uid != 0 && user.name.is_none();
+    let no_group = gid != 0 && !groups(group_bytes).any(|group| group.gid == gid);
+    (
+        no_user.then(|| with_line(passwd_bytes, format!("{uid}:*:{uid}:{gid}::/:/bin/sh\n"))),
+        no_group.then(|| with_line(group_bytes, format!("{gid}:x:{gid}:\n"))),
+    )
 }
 
 /// A number in the kernel's range; the highest one means "no change" to it.
@@ -168,6 +193,17 @@ mod tests {
         assert_eq!((stranger.uid, stranger.gid, stranger.home.to_str()), (1234, 0, Some("/")));
         assert_eq!(stranger.additional_gids, [0]);
         assert_eq!((resolve("123").uid, resolve("nohome").home.to_str()), (55, Some("/")));
+    }
+
+    #[test]
+    fn strangers_get_lines_of_their_own() {
+        assert_eq!(completed(&resolve("bob"), PASSWD, GROUP), (None, None));
+        assert_eq!(completed(&resolve(""), b"", b""), (None, None));
+        let (passwd, group) = completed(&resolve("1234:77"), b"root:x:0:0::/:/bin/sh", b"");
+        assert_eq!(passwd.unwrap(), b"root:x:0:0::/:/bin/sh\n1234:*:1234:77::/:/bin/sh\n");
+        assert_eq!(group.unwrap(), b"77:x:77:\n");
+        let (passwd, group) = completed(&resolve("1234"), PASSWD, GROUP);
+        assert!(passwd.unwrap().starts_with(PASSWD) && group.is_none());
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn install_streams(
 fn set_limits(plan: &ProcessPlan) -> Result<(), Failure> {
     for (number, soft, hard) in &plan.rlimits {
         sys::process::set_resource_limit(*number, *soft, *hard)
-            .at(Stage::Limit, format!("rlimit {number} to {soft}:{hard}"))?;
+            .at(Stage::Limit, format!("{} to {soft}:{hard}", crate::rlimits::name_of(*number)))?;
     }
     if let Some(scheduler) = &plan.scheduler {
         sys::process::set_scheduler(scheduler).at(Stage::Limit, "scheduler")?;
