@@ -43,8 +43,10 @@ impl Buildah {
         };
         let image = index.as_array().unwrap().iter().find(has_name).unwrap();
         let id = image["id"].as_str().unwrap();
-        let config = self.run(&["inspect", "--type=image", "--format={{.Config}}", id], &[]).ok();
-        let config: Value = serde_json::from_str(&config).unwrap();
+        // The config is kept under its digest, written in base 64.
+        let name = format!("={}", base64(format!("sha256:{id}").as_bytes()));
+        let config = std::fs::read(images.join(id).join(name)).unwrap();
+        let config: Value = serde_json::from_slice(&config).unwrap();
         let empty = self.dir.path().join("empty");
         let root = match image["layer"].as_str() {
             Some(layer) => self.root().join("vfs/dir").join(layer),
@@ -55,4 +57,18 @@ impl Buildah {
         };
         Image::of_directory(&root, &config)
     }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let number = chunk.iter().fold(0_usize, |number, byte| number << 8 | usize::from(*byte));
+        let number = number << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let letter = LETTERS[number >> (18 - 6 * place) & 63];
+            text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
 }

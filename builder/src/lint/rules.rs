@@ -220,12 +220,12 @@ fn instruction(
                 secret(&name.name.raw, keyword, span, name.name.span, findings);
             }
         }
-        Instruction::Cmd(Command::Shell(text)) | Instruction::Entrypoint(Command::Shell(text)) => {
-            if !has_shell {
-                let message = format!("{keyword} runs in a shell, which does not pass signals on");
-                let hint = Some(format!("use a JSON array: {keyword} [\"command\", \"argument\"]"));
-                finding(findings, "JSONArgsRecommended", span, text.span, message, hint);
-            }
+        Instruction::Cmd(Command::Shell(text)) | Instruction::Entrypoint(Command::Shell(text))
+            if !has_shell =>
+        {
+            let message = format!("{keyword} runs in a shell, which does not pass signals on");
+            let hint = Some(format!("use a JSON array: {keyword} [\"command\", \"argument\"]"));
+            finding(findings, "JSONArgsRecommended", span, text.span, message, hint);
         }
         Instruction::Expose(words) => {
             for word in words.iter().filter(|word| !word.has_variables()) {

@@ -79,8 +79,7 @@ impl Lowering<'_> {
         };
         // As BuildKit and buildah: an image always has a PATH.
         if !state.env.contains("PATH") {
-            let (name, value) = crate::ops::exec::DEFAULT_PATH.split_once('=').unwrap_or_default();
-            state.env.set(name, value);
+            state.env.set("PATH", crate::ops::exec::DEFAULT_PATH);
         }
         state.steps = 1
             + statements.iter().filter(makes_layer).count()

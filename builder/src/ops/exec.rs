@@ -21,7 +21,7 @@ const LAST_LINES: usize = 20;
 const LONGEST_LINE: usize = 16 << 10;
 
 /// `PATH` of an image that sets none.
-pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a RUN needs besides its operation.
 pub(crate) struct Surroundings<'a> {
@@ -141,7 +141,7 @@ pub(crate) fn run<'a>(
         }
     }
     if !env.iter().any(|set| set.starts_with("PATH=")) {
-        env.insert(0, DEFAULT_PATH.to_owned());
+        env.insert(0, format!("PATH={DEFAULT_PATH}"));
     }
     let spec = StepSpec {
         id: active.key().to_owned(),
