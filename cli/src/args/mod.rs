@@ -268,6 +268,7 @@ pub(crate) enum ImageCommand {
 
 /// `davit builder …`
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum BuilderCommand {
     /// Build an image from a Containerfile
     #[command(hide = true)]
