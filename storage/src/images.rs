@@ -157,8 +157,9 @@ impl Images<'_> {
         let is_same = |old: &TagRecord| {
             (&old.image, &old.manifest, &old.index) == (&tag.image, &tag.manifest, &tag.index)
         };
-        // A build of which everything is known gives its name again, and need not wait for the disk.
-        if old.as_ref().is_some_and(is_same) {
+        // A build of which everything is known gives its name again, and need not wait for the disk. The name of a list
+        // is no such name, whatever image it means here.
+        if old.as_ref().is_some_and(is_same) && self.store.lists().read(&tag.reference)?.is_none() {
             return Ok(old);
         }
         records::write(&self.tag_path(&tag.reference), tag, Sync::Data)?;
