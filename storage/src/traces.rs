@@ -40,6 +40,19 @@ impl Record for Trace {
     const VERSION: u32 = 1;
 }
 
+/// What a sweep reads of a trace.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    image: Digest,
+    keys: Vec<String>,
+    #[serde(default)]
+    blobs: Vec<Digest>,
+}
+
+impl Record for Head {
+    const VERSION: u32 = Trace::VERSION;
+}
+
 /// The newest build of a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceLine {
@@ -132,7 +145,7 @@ impl Kept {
         let mut found = HashSet::new();
         for name in records::names(&directory)? {
             let path = directory.join(name);
-            let Some(trace) = readable::<Trace>(&path)? else { continue };
+            let Some(trace) = readable::<Head>(&path)? else { continue };
             let used = images(&trace.image)
                 || (newest.contains(&trace.image)
                     && trace.keys.iter().any(|key| keys.contains(key.as_str())));
@@ -147,5 +160,59 @@ impl Kept {
         let dangling = lines.iter().filter(|(_, image)| gone.contains(image) || !found.contains(image));
         kept.stale.extend(dangling.map(|(path, _)| path.clone()));
         Ok(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::store::now;
+    use crate::{CacheRecord, Driver, StoreOptions, SweepOptions};
+
+    #[test]
+    fn a_trace_lives_with_its_image_or_with_the_cache_if_it_is_the_newest() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        let store = Store::open(StoreOptions { root, driver: Driver::Vfs, user_namespace: false }).unwrap();
+        let lease = store.lease("test").unwrap();
+        let blob = store.content().put(&lease, b"listing").unwrap();
+        let line = Digest::of(b"line");
+        let trace = |name: &str, blobs: &[Digest]| Trace {
+            image: Digest::of(name.as_bytes()),
+            keys: vec!["key".to_owned()],
+            blobs: blobs.to_vec(),
+            created: now(),
+            data: serde_json::json!({"steps": []}),
+        };
+        let (old, new) = (trace("old", &[]), trace("new", std::slice::from_ref(&blob)));
+        store.traces().put(&lease, &line, "1", &old).unwrap();
+        store.traces().put(&lease, &line, "2", &new).unwrap();
+        assert_eq!(store.traces().line(&line).unwrap().unwrap().image, new.image);
+        let record = CacheRecord {
+            key: "key".to_owned(),
+            layers: Vec::new(),
+            snapshots: Vec::new(),
+            blobs: Vec::new(),
+            created: now(),
+            last_used: now(),
+            size: 0,
+            data: serde_json::Value::Null,
+        };
+        store.cache().put(&record).unwrap();
+        drop(lease);
+        store.sweep(SweepOptions::default()).unwrap();
+        assert_eq!(store.traces().get(&old.image).unwrap(), None);
+        assert_eq!(store.traces().get(&new.image).unwrap(), Some(new.clone()));
+        assert!(store.content().has(&blob).unwrap());
+
+        // One that a power failure tore is as good as absent, and stops no sweep.
+        std::fs::write(store.path(TRACES).join(format!("{}.json", old.image.hex())), "{").unwrap();
+        store.cache().remove("key").unwrap();
+        store.sweep(SweepOptions::default()).unwrap();
+        assert_eq!(store.traces().get(&new.image).unwrap(), None);
+        assert_eq!(store.traces().line(&line).unwrap(), None);
+        assert!(!store.content().has(&blob).unwrap());
+        assert!(std::fs::read_dir(store.path(LINES)).unwrap().next().is_none());
     }
 }

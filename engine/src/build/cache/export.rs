@@ -63,6 +63,7 @@ fn export_one(export: &Export<'_>, to: &CacheTo) -> Result<()> {
         elsewhere: BTreeMap::new(),
         blobs: Vec::new(),
         small: Vec::new(),
+        packs: mounts::NewPacks::new(),
     };
     let entries: Vec<&CacheEntry> =
         built.cache.iter().filter(|entry| to.mode == CacheMode::Max || entry.in_image).collect();
@@ -137,6 +138,7 @@ struct Collection<'a> {
     /// Blobs of cache mounts.
     blobs: Vec<Descriptor>,
     small: Vec<Vec<u8>>,
+    packs: mounts::NewPacks,
 }
 
 impl<'a> Collection<'a> {
@@ -265,7 +267,9 @@ impl<'a> Collection<'a> {
         };
         let (index, warning) = match (mount, previous) {
             (Some(mount), previous) if present => {
-                (mounts::save(self.store, self.lease, &mount, previous.as_ref(), self.secrets)?, None)
+                let (index, packs) = mounts::save(self.lease, &mount, previous.as_ref(), self.secrets)?;
+                self.packs.extend(packs);
+                (index, None)
             }
             (Some(_), Some(previous)) => (previous, None),
             (None, Some(previous)) => {
@@ -311,7 +315,7 @@ impl<'a> Collection<'a> {
             .map_err(crate::error::document("write the manifest of a cache"))?;
         let mut small = self.small;
         small.extend([config, EMPTY.to_vec()]);
-        Ok(Package { store: self.store, small, manifest, elsewhere: self.elsewhere })
+        Ok(Package { store: self.store, small, packs: self.packs, manifest, elsewhere: self.elsewhere })
     }
 }
 
@@ -324,6 +328,7 @@ struct Package<'a> {
     store: &'a Store,
     /// Blobs that are in no store.
     small: Vec<Vec<u8>>,
+    packs: mounts::NewPacks,
     manifest: Raw<ManifestOrIndex>,
     elsewhere: BTreeMap<Digest, &'a dyn Source>,
 }
@@ -345,7 +350,11 @@ impl Source for Package<'_> {
             return Ok(Box::new(reader));
         }
         let what = || format!("blob {}", descriptor.digest);
-        match self.store.content().open(&descriptor.digest) {
+        let opened = match self.packs.get(&descriptor.digest) {
+            Some(path) => sys::fs::open(path).map_err(storage::Error::from),
+            None => self.store.content().open(&descriptor.digest),
+        };
+        match opened {
             Ok(mut file) => {
                 file.seek(SeekFrom::Start(offset))
                     .map_err(|error| registry::Error::external(what(), error))?;

@@ -14,4 +14,4 @@ mod tests;
 
 pub(super) use index::{INDEX, INDEX_LIMIT, Index};
 pub(super) use restore::restore;
-pub(super) use save::save;
+pub(super) use save::{NewPacks, save};

@@ -4,9 +4,9 @@ use super::index::{Entry, Index, Kind, PACK, Pack};
 use super::notes::{Notes, State};
 use crate::{Error, Result};
 use builder::secrets::{Form, Search};
-use oci::{Compression, Descriptor, Digest};
+use oci::{Compression, Descriptor, Digest, Digester};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,22 +14,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use storage::chunker::Chunker;
 use storage::compress::Encoder;
-use storage::{CacheMount, Lease, NewBlob, Store};
+use storage::{CacheMount, Lease};
+
+/// Packs that were written, by their digests.
+pub(in crate::build::cache) type NewPacks = BTreeMap<Digest, PathBuf>;
 
 /// Bytes of chunks after which a pack is complete.
 const PACK_BYTES: u64 = 16 << 20;
 /// Deeper directories are not followed.
 const DEEPEST: usize = 200;
 
-/// Packs what is new of a mount and makes its index. The packs are blobs of the store, held by the lease. Sockets, pipes
-/// and devices stay behind.
+/// Packs what is new of a mount and makes its index; also returns where the new packs lie: in the lease's working
+/// directory, and gone with it. Sockets, pipes and devices stay behind.
 pub(in crate::build::cache) fn save(
-    store: &Store,
     lease: &Lease,
     mount: &CacheMount,
     previous: Option<&Index>,
     secrets: Option<&Search>,
-) -> Result<Index> {
+) -> Result<(Index, NewPacks)> {
     let attempt = || format!("read the cache mount {}", mount.path().display());
     let root = sys::fs::open_dir(mount.path()).map_err(|error| Error::os(attempt(), error.source))?;
     let mut saving = Saving {
@@ -37,7 +39,7 @@ pub(in crate::build::cache) fn save(
         known: HashMap::new(),
         notes: Notes::read(&mount.notes()),
         fresh: Notes::default(),
-        packer: Packer { store, lease, packs: Vec::new(), open: None },
+        packer: Packer { lease, packs: Vec::new(), files: NewPacks::new(), open: None },
         files: Vec::new(),
         chunker: Chunker::new(Box::new(std::io::empty())),
         secrets,
@@ -50,9 +52,9 @@ pub(in crate::build::cache) fn save(
     saving.walk(root.as_fd(), Path::new(""), 0).map_err(|error| error.attempt(attempt()))?;
     saving.repack(root.as_fd()).map_err(|error| error.attempt(attempt()))?;
     let notes = std::mem::take(&mut saving.fresh);
-    let index = saving.finish().map_err(|error| error.attempt(attempt()))?;
+    let made = saving.finish().map_err(|error| error.attempt(attempt()))?;
     notes.write(&mount.notes());
-    Ok(index)
+    Ok(made)
 }
 
 /// An error of a file or of the store, or something that must not leave.
@@ -228,9 +230,10 @@ impl Saving<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Done<Index> {
+    fn finish(self) -> Done<(Index, NewPacks)> {
         let mut packs = self.old;
-        packs.extend(self.packer.finish()?);
+        let (new, files) = self.packer.finish()?;
+        packs.extend(new);
         let mut numbers: HashMap<&Digest, usize> = HashMap::new();
         for (number, (digest, _)) in packs.iter().flat_map(|pack| &pack.chunks).enumerate() {
             numbers.entry(digest).or_insert(number);
@@ -242,33 +245,67 @@ impl Saving<'_> {
             entry
         });
         let entries = entries.collect();
-        Ok(Index::new(packs, entries))
+        Ok((Index::new(packs, entries), files))
     }
 }
 
 /// Writes packs.
 struct Packer<'a> {
-    store: &'a Store,
     lease: &'a Lease,
     packs: Vec<Pack>,
+    files: NewPacks,
     open: Option<OpenPack>,
 }
 
 struct OpenPack {
-    encoder: Encoder<NewBlob>,
+    encoder: Encoder<PackFile>,
     chunks: Vec<(Digest, u32)>,
     bytes: u64,
 }
 
+/// A file whose digest is made while it is written.
+struct PackFile {
+    path: PathBuf,
+    file: File,
+    digester: Digester,
+    size: u64,
+}
+
+impl Write for PackFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.digester.update(&bytes[..length]);
+        self.size += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Packer<'_> {
+    fn begin(&self) -> Done<OpenPack> {
+        // the lease is this export's own, and mounts are packed one after the other
+        let directory = self.lease.directory()?;
+        let mut number = self.packs.len();
+        let (path, file) = loop {
+            let path = directory.join(format!("pack-{number}"));
+            match sys::fs::create_new(&path, 0o600) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(Failed::Io(error.source)),
+            }
+        };
+        let file = PackFile { path, file, digester: Digester::new(), size: 0 };
+        let encoder = Encoder::new(file, Compression::Zstd, None);
+        Ok(OpenPack { encoder, chunks: Vec::new(), bytes: 0 })
+    }
+
     fn add(&mut self, digest: &Digest, chunk: &[u8]) -> Done<()> {
         let mut pack = match self.open.take() {
             Some(pack) => pack,
-            None => OpenPack {
-                encoder: Encoder::new(self.store.content().create(self.lease)?, Compression::Zstd, None),
-                chunks: Vec::new(),
-                bytes: 0,
-            },
+            None => self.begin()?,
         };
         pack.encoder.write_all(chunk)?;
         pack.chunks.push((digest.clone(), u32::try_from(chunk.len()).unwrap_or(u32::MAX)));
@@ -281,15 +318,17 @@ impl Packer<'_> {
     }
 
     fn close(&mut self, pack: OpenPack) -> Done<()> {
-        let (digest, size) = pack.encoder.finish()?.finish()?;
+        let PackFile { path, digester, size, .. } = pack.encoder.finish()?;
+        let digest = digester.finish();
+        self.files.insert(digest.clone(), path);
         self.packs.push(Pack { blob: Descriptor::new(PACK, digest, size), chunks: pack.chunks });
         Ok(())
     }
 
-    fn finish(mut self) -> Done<Vec<Pack>> {
+    fn finish(mut self) -> Done<(Vec<Pack>, NewPacks)> {
         if let Some(pack) = self.open.take() {
             self.close(pack)?;
         }
-        Ok(self.packs)
+        Ok((self.packs, self.files))
     }
 }
