@@ -33,15 +33,23 @@ pub(crate) fn parse_ignore(text: &str) -> Result<Arc<Ignore>, BadPattern> {
     Ignore::parse(text).map(Arc::new)
 }
 
+/// The verdict of a directory holds for what lies below it, so all of them are asked on the way to a file; a walk
+/// stays in one directory for long, whose way is kept.
+#[derive(Default)]
+struct Way {
+    /// The path that was asked for last.
+    walked: Vec<u8>,
+    /// Ends and verdicts of its directories.
+    verdicts: Vec<(usize, ignore::Verdict)>,
+}
+
 /// Patterns as a tree's filter.
 pub(crate) fn filter(ignore: Arc<Ignore>) -> Filter {
-    // The verdict of a directory holds for what lies below it, so all of them are asked on the way; a walk stays in
-    // one directory for long, whose way is kept: path, then ends and verdicts of its directories.
-    let way: Mutex<(Vec<u8>, Vec<(usize, ignore::Verdict)>)> = Mutex::default();
+    let way: Mutex<Way> = Mutex::default();
     Arc::new(move |path| {
         let bytes = path.as_os_str().as_bytes();
         let mut kept = way.lock().unwrap_or_else(PoisonError::into_inner);
-        let (walked, verdicts) = &mut *kept;
+        let Way { walked, verdicts } = &mut *kept;
         let same = walked.iter().zip(bytes).take_while(|(one, other)| one == other).count();
         verdicts.retain(|&(end, _)| end <= same && bytes.get(end) == Some(&b'/'));
         walked.clear();
