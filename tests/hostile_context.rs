@@ -132,10 +132,10 @@ fn deep_directories() {
         command.current_dir(dir.path()).args(["-c", script, "sh", "", levels]);
         finish(&mut command)
     };
-    // As deep as a path can be long, with fewer descriptors than levels.
+    // More levels than there are descriptors at first.
     deep("1100").ok();
     let limited = format!(
-        "ulimit -n 1024; exec timeout -k 5 120 {} --root {} --runroot {} build -t x {}",
+        "ulimit -Sn 1024; exec timeout -k 5 120 {} --root {} --runroot {} build -t x {}",
         binary().display(),
         davit.root().display(),
         davit.runroot().display(),
@@ -251,7 +251,7 @@ fn files_that_change_while_they_are_read() {
     }
     drop(meddler);
     nothing_escaped(&davit);
-    eprintln!("{good} of 12 builds ended well");
+    assert!(good < 12, "nothing was changed while it was read");
     // The next build of a quiet context works.
     let quiet = context("FROM busybox\nCOPY a /a\n", &[("a", "b")]);
     build(&davit, quiet.path(), &[]).ok();
