@@ -21,12 +21,12 @@ fn user() {
     });
 }
 
-struct Rootless {
-    dir: tempfile::TempDir,
+pub(crate) struct Rootless {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Rootless {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         user();
         let dir = scratch();
         tool("chown", [USER, dir.path().to_str().unwrap()]).ok();
@@ -40,7 +40,7 @@ impl Rootless {
         Self { dir }
     }
 
-    fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
         let path = self.dir.path();
         let mut command = Command::new("setpriv");
         command

@@ -611,7 +611,7 @@ impl ImageTable<'_> {
     }
 }
 
-fn platform_args(target: &Platform, stage: Option<&str>) -> BTreeMap<String, String> {
+pub(crate) fn platform_args(target: &Platform, stage: Option<&str>) -> BTreeMap<String, String> {
     let mut args = BTreeMap::new();
     for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
         args.insert(format!("{prefix}PLATFORM"), platform.to_string());

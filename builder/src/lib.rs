@@ -15,6 +15,7 @@ pub mod stages;
 pub mod assemble;
 pub mod build;
 pub mod cache;
+pub mod call;
 pub mod context;
 pub mod explain;
 pub mod graph;

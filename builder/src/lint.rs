@@ -3,8 +3,11 @@
 //! Two of its rules are missing here: `InvalidBaseImagePlatform` needs the base image, and what a base image's
 //! environment holds must be passed in for `UndefinedVar` to be checked in stages based on it.
 
+mod describe;
 mod rules;
 mod variables;
+
+pub use describe::{description, url};
 
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::ignore::Ignore;

@@ -2,6 +2,7 @@
 
 mod address;
 mod cache;
+mod call;
 mod containerfile;
 mod context;
 mod events;
@@ -18,6 +19,7 @@ mod watch;
 
 pub use address::is_address;
 pub use cache::{CacheFrom, CacheMode, CacheRequest, CacheTo};
+pub use call::{BuildTarget, Checked, Finding, Outline, OutlineArg};
 pub use events::{BuildEvent, BuildProgress, BuildStep};
 pub use explain::ExplainedStep;
 pub use outputs::{Output, Target};

@@ -67,6 +67,12 @@ pub(crate) struct BuildArgs {
     /// mounts=ID:ID for cache mounts that travel too (repeatable)
     #[arg(long, value_name = "CACHE")]
     pub(crate) cache_to: Vec<String>,
+    /// Look at the Containerfile instead of building it (check, outline, targets), METHOD[,format=json]
+    #[arg(long, value_name = "METHOD", default_value = "build", conflicts_with = "check")]
+    pub(crate) call: String,
+    /// Look for mistakes and bad habits in the Containerfile, and do not build it (as --call=check)
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Add a capability to the steps
     #[arg(long, value_delimiter = ',', value_name = "CAP")]
     pub(crate) cap_add: Vec<String>,

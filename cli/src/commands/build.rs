@@ -14,6 +14,7 @@ use engine::build::{
 use engine::images::{PullPolicy, RegistryOptions};
 use engine::options::{Device, Limits, Mount, Network, parse_size};
 
+use super::call;
 use super::create::{pairs, platform, proxies, security, ulimits};
 use super::registry::retry_delay;
 use crate::args::{BuildArgs, OnFail, ProgressMode};
@@ -23,7 +24,11 @@ use logfile::LogFile;
 
 /// `davit build`
 pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
+    let (method, json) = call::parse(if args.check { "check" } else { &args.call })?;
     let request = request(&args)?;
+    if let Some(method) = method {
+        return call::call(engine, &request, method, json);
+    }
     if args.iidfile.is_some() && request.platforms.len() > 1 {
         return Err(Failure::new("--iidfile takes one ID, and several platforms make several images")
             .hint("--metadata-file tells the digest of the list"));

@@ -1,6 +1,7 @@
 //! The commands: from arguments to requests, from reports to output. One file a group of verbs.
 
 mod build;
+mod call;
 mod containers;
 mod create;
 mod exec;

@@ -25,6 +25,22 @@ pub(crate) fn raw(bytes: &[u8]) {
     }
 }
 
+/// Bytes in base64, for JSON.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let digit = (bits >> (18 - 6 * place)) & 63;
+            let used = place <= group.len();
+            text.push(if used { char::from(DIGITS[digit as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
 /// Writes a line to standard error. There is nowhere to report a failure to.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -1,0 +1,93 @@
+//! `davit build --check` and `--call`: a Containerfile is looked at and not built.
+
+use serde_json::{Value, json};
+
+use crate::support::{Davit, Done, context};
+
+const TEXT: &str = "# VERSION is what is built\nARG VERSION=3\n# tools are for work\nFROM busybox AS Tools\n\
+    RUN --mount=type=secret,id=token,required=true echo ran\nMAINTAINER me\nFROM scratch\nARG VERSION\nCOPY skip.log /\n";
+
+fn call(davit: &Davit, text: &str, options: &[&str]) -> Done {
+    let dir = context(text, &[(".dockerignore", "*.log\n")]);
+    let mut args = vec!["build"];
+    args.extend(options);
+    let place = dir.path().to_str().unwrap().to_owned();
+    args.push(&place);
+    davit.run(args)
+}
+
+#[test]
+fn checks_name_rules_and_places() {
+    let davit = Davit::with_busybox();
+    let done = call(&davit, TEXT, &["--check"]);
+    let text = done.ok();
+    for part in [
+        "warning[StageNameCasing]: the stage name `Tools` has capitals",
+        "Containerfile:4:17",
+        "4 | FROM busybox AS Tools",
+        "warning[MaintainerDeprecated]",
+        "warning[CopyIgnoredFile]",
+        "Check complete, 3 warnings have been found!",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing: {text}");
+    }
+    assert!(!text.contains("ran\n"), "nothing runs");
+    let clean = call(&davit, "FROM busybox\nRUN true\n", &["--check"]);
+    assert_eq!(clean.ok(), "Check complete, no warnings found.");
+    // Warnings that count as errors, and errors.
+    let strict = call(&davit, &format!("# check=error=true\n{TEXT}"), &["--check"]);
+    assert_eq!(strict.code, 1, "{strict:#?}");
+    let wrong = call(&davit, "FROM busybox\nCOPPY a b\n", &["--call=check"]);
+    assert_eq!(wrong.code, 1, "{wrong:#?}");
+    assert!(wrong.stdout.contains("Containerfile:2") && wrong.stdout.contains("COPY"), "{wrong:#?}");
+    // What a local image sets is known.
+    davit.build("with-env", "FROM busybox\nENV KNOWN=1\n", &[]).ok();
+    let known = call(&davit, "FROM with-env\nLABEL a=$KNOWN b=$OTHER\n", &["--check"]).ok();
+    assert!(known.contains("nothing sets `OTHER`") && !known.contains("`KNOWN`"), "{known}");
+}
+
+#[test]
+fn checks_as_json() {
+    let davit = Davit::with_busybox();
+    let done = call(&davit, TEXT, &["--call=check,format=json"]);
+    let value: Value = serde_json::from_str(&done.ok()).unwrap();
+    let warnings = value["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 3, "{value}");
+    assert_eq!(warnings[0]["ruleName"], "StageNameCasing");
+    assert_eq!(warnings[0]["location"]["ranges"][0]["start"], json!({"line": 4, "character": 16}));
+    assert_eq!(warnings[0]["location"]["ranges"][0]["end"], json!({"line": 4, "character": 21}));
+    assert!(warnings.iter().all(|warning| !warning["description"].as_str().unwrap().is_empty()), "{value}");
+    // RFC 4648 of the file's beginning.
+    assert!(
+        value["sources"][0]["data"].as_str().unwrap().starts_with("IyBWRVJTSU9OIGlzIHdoYXQgaXMgYnVpbHQK"),
+        "{value}"
+    );
+    let wrong = call(&davit, "FROM busybox\nCOPPY a b\n", &["--call=check,format=json"]);
+    let value: Value = serde_json::from_str(&wrong.stdout).unwrap();
+    assert_eq!((wrong.code, &value["buildError"]["location"]["ranges"][0]["start"]["line"]), (1, &json!(2)));
+}
+
+#[test]
+fn outlines_and_targets() {
+    let davit = Davit::with_busybox();
+    assert_eq!(
+        call(&davit, TEXT, &["--call=outline", "--target=tools", "--build-arg=VERSION=4"]).ok(),
+        "TARGET:        tools\nDESCRIPTION:   are for work\n\nBUILD ARG   VALUE   DESCRIPTION\nVERSION     4       is what is built\n\nSECRET   REQUIRED\ntoken    true"
+    );
+    let outline: Value =
+        serde_json::from_str(&call(&davit, TEXT, &["--call=outline,format=json"]).ok()).unwrap();
+    assert_eq!(
+        outline,
+        json!({"name": "1", "args": [{"name": "VERSION", "value": "3", "description": "is what is built"}]})
+    );
+    assert_eq!(
+        call(&davit, TEXT, &["--call=targets"]).ok(),
+        "TARGET      DESCRIPTION\ntools       are for work\n(default)"
+    );
+    let targets: Value =
+        serde_json::from_str(&call(&davit, TEXT, &["--call=targets,format=json"]).ok()).unwrap();
+    assert_eq!(targets["targets"][1], json!({"base": "scratch", "default": true}));
+    call(&davit, TEXT, &["--call=nonsense"]).fails(125, "--call=nonsense is not supported");
+    call(&davit, TEXT, &["--call=outline", "--target=none"]).fails(1, "none");
+    assert_eq!(davit.run(["images", "-q"]).ok().lines().count(), 1, "nothing is built");
+}
