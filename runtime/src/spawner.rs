@@ -58,8 +58,7 @@ impl Spawner {
         if seccomp.is_some_and(|seccomp| seccomp.listener_path().is_some()) {
             return Err(Error::invalid("linux.seccomp.listenerPath is not supported"));
         }
-        let mut descriptors = Descriptors::default();
-        let plan_slot = descriptors.push(placeholder()?);
+        let mut descriptors = with_place_for_plan()?;
         let namespaces = Namespaces::read(spec, &mut descriptors)?;
         let new_user = namespaces.creates(Ns::User);
         let user_namespace = new_user || namespaces.joins(Ns::User) || sys::idmap::in_user_namespace();
@@ -126,8 +125,7 @@ impl Spawner {
         monitor.time_offsets = planner::time_offsets(spec);
         (monitor.uid_map, monitor.gid_map, monitor.id_mapped) = (uid_map, gid_map, id_mapped);
         monitor.oom_score_adj = process.oom_score_adj();
-        let launched =
-            self.request(socket, plan_slot, &monitor, Some(&init), &program, descriptors, client)?;
+        let launched = self.request(socket, &monitor, Some(&init), &program, descriptors, client)?;
         group.keep();
         Ok(launched)
     }
@@ -137,8 +135,7 @@ impl Spawner {
         let mut spec = launch.spec.clone();
         let terminal =
             spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
-        let mut descriptors = Descriptors::default();
-        let plan_slot = descriptors.push(placeholder()?);
+        let mut descriptors = with_place_for_plan()?;
         let run_dir = prepare_directory(&launch.run_dir)?;
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let (mut group, socket) = self.group(&launch.cgroup, resources)?;
@@ -182,7 +179,7 @@ impl Spawner {
         monitor.cgroup = group.paths().cloned();
         monitor.kill_rest = !new_pid_namespace;
         monitor.foreign = launch.runtime.map(|program| crate::plan::ForeignPlan { program, bundle, mounts });
-        let launched = self.request(socket, plan_slot, &monitor, None, &[], descriptors, client)?;
+        let launched = self.request(socket, &monitor, None, &[], descriptors, client)?;
         group.keep();
         Ok(launched)
     }
@@ -194,8 +191,7 @@ impl Spawner {
         let pidfd =
             sys::pidfd::open_exact(container.init_pid, container.start_time).map_err(|_| not_running())?;
         let flags = planner::differing_namespaces(container.init_pid).map_err(|_| not_running())?;
-        let mut descriptors = Descriptors::default();
-        let plan_slot = descriptors.push(placeholder()?);
+        let mut descriptors = with_place_for_plan()?;
         let session_dir = prepare_directory(&request.session_dir)?;
         let join = if flags == 0 { Vec::new() } else { vec![(descriptors.push(pidfd), flags)] };
         let mut process_plan = planner::process(request.process, setgroups_denied())?;
@@ -234,7 +230,7 @@ impl Spawner {
         monitor.cgroup = container.cgroup;
         monitor.join = join;
         monitor.oom_score_adj = request.process.oom_score_adj();
-        self.request(Some(socket), plan_slot, &monitor, Some(&init), &program, descriptors, client)
+        self.request(Some(socket), &monitor, Some(&init), &program, descriptors, client)
     }
 
     /// The control group of a launch, and the monitor where the group needed one to begin with.
@@ -285,7 +281,6 @@ impl Spawner {
     fn request(
         &self,
         socket: Option<OwnedFd>,
-        plan_slot: usize,
         monitor: &MonitorPlan,
         init: Option<&InitPlan>,
         program: &[sys::seccomp_load::Instruction],
@@ -294,7 +289,7 @@ impl Spawner {
     ) -> Result<Launched> {
         let failed = |source| Error::Spawner { source };
         let ours = socket.map_or_else(|| self.open_request(), Ok)?;
-        descriptors.replace(plan_slot, plan::write(monitor, init, program).map_err(failed)?);
+        descriptors.replace(PLAN, plan::write(monitor, init, program).map_err(failed)?);
         descriptors.send(ours.as_fd()).map_err(failed)?;
         // Copies held here would keep the ends of pipes open that are the process's now.
         drop(descriptors);
@@ -455,11 +450,18 @@ fn setgroups_denied() -> bool {
     sys::fs::read_limited(Path::new("/proc/self/setgroups"), 64).is_ok_and(|text| text.starts_with(b"deny"))
 }
 
-/// Holds the plan's place until the plan, which names the other descriptors, is complete.
-fn placeholder() -> Result<OwnedFd> {
+/// The plan's place among the descriptors, where the monitor looks for it.
+const PLAN: usize = 0;
+
+/// Descriptors whose first one is replaced by the plan, which names the others, once it is complete.
+fn with_place_for_plan() -> Result<Descriptors> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
-        .map_err(|errno| Error::file("open", "/dev/null", errno))
+    let placeholder = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::file("open", "/dev/null", errno))?;
+    let mut descriptors = Descriptors::default();
+    let place = descriptors.push(placeholder);
+    debug_assert_eq!(place, PLAN);
+    Ok(descriptors)
 }
 
 /// The spawner process.
