@@ -28,11 +28,9 @@ impl Plain {
 impl View for Plain {
     fn event(&self, event: &BuildEvent) {
         match event {
-            BuildEvent::Planned { steps } => {
-                if steps.iter().any(|step| step.stage != steps[0].stage) {
-                    let stages = steps.iter().map(|step| (step.vertex, step.stage.clone()));
-                    *lock(&self.stages) = stages.collect();
-                }
+            BuildEvent::Planned { steps } if steps.iter().any(|step| step.stage != steps[0].stage) => {
+                let stages = steps.iter().map(|step| (step.vertex, step.stage.clone()));
+                *lock(&self.stages) = stages.collect();
             }
             BuildEvent::Started { vertex, name } => {
                 lock(&self.steps).insert(*vertex, Instant::now());
