@@ -152,6 +152,18 @@ fn a_layout_directory_and_an_image_are_caches_too() {
 }
 
 #[test]
+fn a_cache_has_all_platforms() {
+    let layout = scratch();
+    let dir =
+        context("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /f\n", &[("amd64", "a"), ("arm64", "b")]);
+    let both = "--platform=linux/amd64,linux/arm64";
+    let to = format!("--cache-to=type=local,dest={}", layout.path().display());
+    let from = format!("--cache-from=type=local,src={}", layout.path().display());
+    assert_eq!(misses(&build(&Davit::new(), dir.path(), &[both, &to])), 2);
+    assert_eq!(misses(&build(&Davit::new(), dir.path(), &[both, &from])), 0);
+}
+
+#[test]
 fn what_was_not_needed_stays_in_the_cache() {
     let layout = scratch();
     let dir = context(TEXT, &[("f", "1")]);

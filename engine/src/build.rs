@@ -36,7 +36,7 @@ use address::Fetcher;
 use builder::build::{AssertCached, ImageOptions, Layers};
 use builder::ports::{Cancel, NetworkMode};
 use builder::secrets::Search;
-use cache::{Export, Imports};
+use cache::{Export, Imports, Results};
 use containerfile::Containerfile;
 use context::{Opened, scratch};
 use events::Watcher;
@@ -58,7 +58,7 @@ impl Engine {
     pub fn build(&self, request: &BuildRequest, progress: BuildProgress<'_>) -> Result<BuildReport> {
         self.spawner()?;
         let platforms = platforms(&request.platforms)?;
-        check(request, &platforms)?;
+        check(request)?;
         let store = self.store()?;
         raise_descriptor_limit();
         self.state().reap(self)?;
@@ -132,8 +132,10 @@ impl Job<'_> {
     /// Builds one platform after the other: what their stages share is in the cache when the next one comes.
     fn run(&self, platforms: &[Platform]) -> Result<BuildReport> {
         let mut report = BuildReport::default();
-        for platform in platforms {
-            let (built, warnings) = self.build(platform)?;
+        let mut results = Results::default();
+        for (position, platform) in platforms.iter().enumerate() {
+            let is_last = position + 1 == platforms.len();
+            let (built, warnings) = self.build(platform, &mut results, is_last)?;
             report
                 .images
                 .push(BuiltImage { platform: platform.to_string(), id: built.image_id.hex().to_owned() });
@@ -149,8 +151,14 @@ impl Job<'_> {
         Ok(report)
     }
 
-    /// Builds for one platform; gives also what the cache's export has to say.
-    fn build(&self, platform: &Platform) -> Result<(builder::build::Built, Vec<String>)> {
+    /// Builds for one platform; after the last one a cache gets the results of all. Gives also what the cache's export
+    /// has to say.
+    fn build(
+        &self,
+        platform: &Platform,
+        results: &mut Results,
+        is_last: bool,
+    ) -> Result<(builder::build::Built, Vec<String>)> {
         let Self { engine, request, progress, .. } = *self;
         let forward = move |event| progress(BuildEvent::Transfer { event });
         let named_contexts = named::open(engine.images(), request, platform, &self.fetched, &forward)?;
@@ -207,12 +215,16 @@ impl Job<'_> {
             Some(signal) => Error::Interrupted { attempt: "build", signal },
             None => build_error(error),
         })?;
+        results.add(&built);
+        if !is_last {
+            return Ok((built, Vec::new()));
+        }
         let to = &request.cache.to;
         let search = Search::new(&request.secrets.0);
         let export = Export {
             engine,
             lease: self.lease,
-            built: &built,
+            results,
             imports: &imports,
             options: &request.registry,
             secrets: search.as_ref(),
@@ -234,7 +246,7 @@ fn line(request: &BuildRequest) -> String {
 }
 
 /// Finds what is wrong with a request before anything is done.
-fn check(request: &BuildRequest, platforms: &[Platform]) -> Result<()> {
+fn check(request: &BuildRequest) -> Result<()> {
     for name in request.tags.iter().chain(&request.manifest) {
         local_reference(name)?;
     }
@@ -245,12 +257,6 @@ fn check(request: &BuildRequest, platforms: &[Platform]) -> Result<()> {
         return Err(Error::invalid(
             format!("allow {unknown}"),
             format!("expected one of {}", ENTITLEMENTS.join(", ")),
-        ));
-    }
-    if platforms.len() > 1 && request.cache.to.iter().any(|to| !to.is_inline()) {
-        return Err(Error::unsupported(
-            "cache-to with several platforms",
-            "each would take the other's place: build them one by one",
         ));
     }
     ship::check(request)

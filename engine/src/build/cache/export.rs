@@ -17,11 +17,30 @@ use std::time::{Duration, Instant};
 use storage::diff::layer_blob;
 use storage::{Layer, Lease, MountUse, Store};
 
+/// What a cache gets of a build: of all its platforms together.
+#[derive(Debug, Default)]
+pub(in crate::build) struct Results {
+    entries: Vec<CacheEntry>,
+    foreign_layers: Vec<ChainId>,
+    cache_mounts: BTreeSet<String>,
+}
+
+impl Results {
+    /// Adds what was built for one platform.
+    pub(in crate::build) fn add(&mut self, built: &Built) {
+        let known: BTreeSet<Digest> = self.entries.iter().map(|entry| entry.key.clone()).collect();
+        let new = built.cache.iter().filter(|entry| !known.contains(&entry.key));
+        self.entries.extend(new.cloned());
+        self.foreign_layers.extend(built.foreign_layers.iter().cloned());
+        self.cache_mounts.extend(built.cache_mounts.iter().cloned());
+    }
+}
+
 /// A build whose results are sent.
 pub(in crate::build) struct Export<'a> {
     pub(in crate::build) engine: &'a Engine,
     pub(in crate::build) lease: &'a Lease,
-    pub(in crate::build) built: &'a Built,
+    pub(in crate::build) results: &'a Results,
     /// The caches that were read.
     pub(in crate::build) imports: &'a Imports<'a>,
     pub(in crate::build) options: &'a RegistryOptions,
@@ -46,7 +65,7 @@ pub(in crate::build) fn export(export: &Export<'_>, to: &[CacheTo]) -> Result<Ve
 }
 
 fn export_one(export: &Export<'_>, to: &CacheTo) -> Result<()> {
-    let Export { engine, lease, built, imports, options, secrets, progress } = *export;
+    let Export { engine, lease, results, imports, options, secrets, progress } = *export;
     let store = engine.store()?;
     let known = match to.mounts.is_empty() {
         true => None,
@@ -57,7 +76,7 @@ fn export_one(export: &Export<'_>, to: &CacheTo) -> Result<()> {
         lease,
         imports,
         secrets,
-        foreign: built.foreign_layers.iter().collect(),
+        foreign: results.foreign_layers.iter().collect(),
         config: Config::default(),
         known: HashMap::new(),
         elsewhere: BTreeMap::new(),
@@ -66,12 +85,12 @@ fn export_one(export: &Export<'_>, to: &CacheTo) -> Result<()> {
         packs: mounts::NewPacks::new(),
     };
     let entries: Vec<&CacheEntry> =
-        built.cache.iter().filter(|entry| to.mode == CacheMode::Max || entry.in_image).collect();
+        results.entries.iter().filter(|entry| to.mode == CacheMode::Max || entry.in_image).collect();
     collection.compress(&entries)?;
     for entry in entries {
         collection.add(entry)?;
     }
-    for id in mount_ids(built, to) {
+    for id in mount_ids(results, to) {
         if let Some(text) = collection.add_mount(&id, known.as_ref())? {
             progress(BuildEvent::Warning { text });
         }
@@ -115,10 +134,10 @@ fn known(engine: &Engine, place: &Place, options: &RegistryOptions) -> Option<Lo
 }
 
 /// Names of the mounts that travel.
-fn mount_ids(built: &Built, to: &CacheTo) -> BTreeSet<String> {
+fn mount_ids(results: &Results, to: &CacheTo) -> BTreeSet<String> {
     let mut ids: BTreeSet<String> = to.mounts.iter().filter(|id| *id != "*").cloned().collect();
     if to.mounts.iter().any(|id| id == "*") {
-        ids.extend(built.cache_mounts.iter().cloned());
+        ids.extend(results.cache_mounts.iter().cloned());
     }
     ids
 }

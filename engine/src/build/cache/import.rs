@@ -91,12 +91,9 @@ impl<'a> Imports<'a> {
         }
     }
 
-    /// The cache that has the result of a key, if it was read.
+    /// The cache that has the result of a key.
     pub(super) fn known(&self, key: &Digest) -> Option<&Loaded> {
-        self.caches
-            .iter()
-            .filter_map(|(_, cell)| cell.get().and_then(Option::as_ref))
-            .find(|loaded| loaded.table.has(key))
+        self.loaded().find(|loaded| loaded.table.has(key))
     }
 
     /// Brings the layers of a result; `None` where its base is not here and not in the cache.

@@ -10,7 +10,7 @@ mod import;
 mod mounts;
 mod place;
 
-pub(super) use export::{Export, export};
+pub(super) use export::{Export, Results, export};
 pub(super) use import::Imports;
 pub use place::{CacheFrom, CacheMode, CacheTo};
 
