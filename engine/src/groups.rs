@@ -180,7 +180,8 @@ mod tests {
         let (yes, no) = (&|_: &Bus| true, &|_: &Bus| false);
         assert_eq!(choose(None, machine(true, true, yes)).unwrap().name(), "systemd");
         assert_eq!(choose(Some("cgroupfs"), machine(true, true, yes)).unwrap().name(), "cgroupfs");
-        let cases: [(bool, bool, &dyn Fn(&Bus) -> bool, &str); 3] =
+        type Case<'a> = (bool, bool, &'a dyn Fn(&Bus) -> bool, &'a str);
+        let cases: [Case<'_>; 3] =
             [(false, true, yes, "not booted"), (true, false, yes, "v2"), (true, true, no, "/bus")];
         for (booted, unified, answers, reason) in cases {
             assert_eq!(choose(None, machine(booted, unified, answers)).unwrap().name(), "cgroupfs");
