@@ -114,6 +114,7 @@ fn containers_live() {
     davit.run(&["kill", "one"]).ok();
     assert_eq!(davit.run(&["wait", "one"]).ok(), "137");
     davit.run(&["rm", "one"]).ok();
+    assert_eq!(davit.run(&["--runtime=runc", "run", "--rm", "busybox", "echo", "by runc"]).ok(), "by runc");
     let status = davit.run(&["run", "--rm", "busybox", "grep", "CapEff", "/proc/self/status"]).ok();
     assert!(status.ends_with("00000000800405fb"), "{status}");
 }

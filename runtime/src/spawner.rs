@@ -148,11 +148,21 @@ impl Spawner {
         root.set_path("rootfs".into());
         root.set_readonly(Some(read_only));
         spec.set_root(Some(root));
-        if let (Some(cgroup::Paths::V2(directory)), Some(linux)) = (group.paths(), spec.linux_mut())
-            && let Ok(below) = directory.strip_prefix("/sys/fs/cgroup")
-        {
-            // The group that was made, as a path: the other runtime need not speak to systemd.
-            linux.set_cgroups_path(Some(Path::new("/").join(below)));
+        if let Some(linux) = spec.linux_mut() {
+            match group.paths() {
+                // The group that was made, as a path: the other runtime need not speak to systemd.
+                Some(cgroup::Paths::V2(directory)) => {
+                    if let Ok(below) = directory.strip_prefix("/sys/fs/cgroup") {
+                        linux.set_cgroups_path(Some(Path::new("/").join(below)));
+                    }
+                }
+                Some(_) => {}
+                // None can be made, and the other runtime must not try.
+                None => {
+                    linux.set_cgroups_path(None);
+                    linux.set_resources(None);
+                }
+            }
         }
         // Runtimes refuse versions that are newer than they are, and ignore fields that they do not know.
         spec.set_version("1.0.2".to_owned());

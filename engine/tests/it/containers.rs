@@ -55,8 +55,9 @@ fn exit_codes(lab: &Lab) {
 }
 
 fn what_a_container_sees(lab: &Lab) {
-    let output = lab
-        .shell("hostname; cat /etc/hostname; grep -c localhost /etc/hosts; wc -c < /run/.containerenv; ls -1 /");
+    let output = lab.shell(
+        "hostname; cat /etc/hostname; grep -c localhost /etc/hosts; wc -c < /run/.containerenv; ls -1 /",
+    );
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines[0].len(), 12);
     assert_eq!(lines[0], lines[1]);
