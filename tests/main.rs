@@ -15,6 +15,7 @@ mod contexts;
 mod crash;
 mod differential;
 mod docker;
+mod escape;
 mod explain;
 mod hostile_context;
 mod interop;

@@ -12,7 +12,8 @@ use crate::wire::{At, Failure};
 
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
-fn is_procfs(descriptor: &OwnedFd) -> bool {
+/// Whether a file is in procfs.
+pub(super) fn is_procfs(descriptor: &OwnedFd) -> bool {
     rustix::fs::fstatfs(descriptor)
         .is_ok_and(|status| u64::try_from(status.f_type).ok() == Some(PROC_SUPER_MAGIC))
 }

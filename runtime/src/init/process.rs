@@ -99,6 +99,9 @@ fn set_labels(plan: &ProcessPlan) -> Result<(), Failure> {
     let write = |text: &str| -> rustix::io::Result<()> {
         let file =
             rustix::fs::open("/proc/thread-self/attr/exec", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        if !super::mask::is_procfs(&file) {
+            return Err(rustix::io::Errno::XDEV);
+        }
         rustix::io::write(&file, text.as_bytes())?;
         Ok(())
     };

@@ -12,6 +12,7 @@ use sys::mount::{Attributes, Mount, Propagation};
 
 use crate::error::Stage;
 use crate::init::copy_up;
+use crate::init::mask::is_procfs;
 use crate::plan::{MountPlan, RootfsPlan, Source};
 use crate::wire::{At, Descriptors, Failure};
 
@@ -59,6 +60,12 @@ fn link_mtab(root: &OwnedFd) {
 fn put(place: &MountPlan, root: &OwnedFd, descriptors: &mut Descriptors) -> Result<(), Failure> {
     let subject = || place.destination.display().to_string();
     let target = target(root, &place.destination, place.directory).at(Stage::Mount, subject())?;
+    if let Source::New(mount, _) = &place.source
+        && let sys::mount::Filesystem::Named { fstype, .. } = &mount.filesystem
+        && matches!(fstype.as_str(), "proc" | "sysfs")
+    {
+        no_link(root, &place.destination)?;
+    }
     let mount = match &place.source {
         Source::Prepared(index) => descriptors.take(*index).at(Stage::Mount, subject())?,
         Source::New(mount, fallback) => match make(mount) {
@@ -72,11 +79,55 @@ fn put(place: &MountPlan, root: &OwnedFd, descriptors: &mut Descriptors) -> Resu
             return put_hierarchies(hierarchies, *read_only, &target, descriptors);
         }
     };
+    guard_procfs(&target, &mount, place)?;
     if place.copy_up {
         copy_up::copy(&target, &mount)
             .at(Stage::Mount, format!("{}: copy what the image has there", subject()))?;
     }
     sys::mount::attach(&mount, &target, Path::new("")).at(Stage::Mount, subject())
+}
+
+/// What of /proc may be covered by a file: what tools that show a container its own limits provide (lxcfs).
+const COVERABLE: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+];
+
+/// Refuses an image whose /proc or /sys is a link: a process of another container could swap what it leads to while
+/// this one starts, and masked paths, kernel parameters and labels would be looked for in its files
+/// (CVE-2019-19921, CVE-2023-27561).
+fn no_link(root: &OwnedFd, destination: &Path) -> Result<(), Failure> {
+    let place = destination.strip_prefix("/").unwrap_or(destination);
+    let status = rustix::fs::statat(root, place, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .at(Stage::Mount, destination.display().to_string())?;
+    if rustix::fs::FileType::from_raw_mode(status.st_mode).is_symlink() {
+        let subject =
+            format!("{}: the image has a link there, which must be a directory", destination.display());
+        return Err(rustix::io::Errno::LOOP).at(Stage::Mount, subject);
+    }
+    Ok(())
+}
+
+/// Refuses to put anything but procfs at /proc, or anything but a known file into it: the runtime itself writes kernel
+/// parameters and labels there, and a file of the image or of a volume must not be what it writes to
+/// (CVE-2019-16884, CVE-2025-52881).
+fn guard_procfs(target: &OwnedFd, mount: &OwnedFd, place: &MountPlan) -> Result<(), Failure> {
+    let at_proc = place.destination == Path::new("/proc");
+    if !(at_proc || is_procfs(target)) || is_procfs(mount) {
+        return Ok(());
+    }
+    if !place.directory && COVERABLE.iter().any(|path| place.destination == Path::new(path)) {
+        return Ok(());
+    }
+    let subject = format!("{}: only procfs can be mounted there", place.destination.display());
+    Err(rustix::io::Errno::PERM).at(Stage::Mount, subject)
 }
 
 fn make(mount: &Mount) -> sys::mount::Result<OwnedFd> {

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 
@@ -43,40 +43,63 @@ pub fn open_beneath_same_mount(
     open2(root, relative(path), flags, mode, resolve)
 }
 
+/// Links followed while a directory is made, at most; as many as the kernel follows in one path.
+const MAX_LINKS: u32 = 40;
+
 /// Opens a directory as [`open_in_root`] does, creating what is missing of it with `mode` (not subject to the umask)
-/// and the given owner. A symbolic link to a missing directory is an error.
+/// and the given owner. Where a symbolic link leads to a missing directory, that one is made, inside of the root too
+/// (an image's `/var/run` may link to a `/run` that it lacks).
 pub fn create_dir_all_in_root(
     root: impl AsFd,
     path: &Path,
     mode: u32,
     owner: Option<(u32, u32)>,
 ) -> io::Result<OwnedFd> {
+    create_through_links(root.as_fd(), path, mode, owner, MAX_LINKS)
+}
+
+fn create_through_links(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    links: u32,
+) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match open_in_root(&root, path, flags, 0) {
+    match open_in_root(root, path, flags, 0) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
     // The prefix is resolved from the root each time: `..` after a link means the link's target's parent.
     let mut prefix = OsString::new();
-    let mut parent = open_in_root(&root, Path::new("/"), flags, 0)?;
+    let mut parent = open_in_root(root, Path::new("/"), flags, 0)?;
     for component in path.components() {
         let Component::Normal(name) = component else {
             if component == Component::ParentDir {
                 prefix.push("/..");
-                parent = open_in_root(&root, Path::new(&prefix), flags, 0)?;
+                parent = open_in_root(root, Path::new(&prefix), flags, 0)?;
             }
             continue;
         };
-        prefix.push("/");
-        prefix.push(name);
-        parent = match open_in_root(&root, Path::new(&prefix), flags, 0) {
+        let mut whole = prefix.clone();
+        whole.push("/");
+        whole.push(name);
+        parent = match open_in_root(root, Path::new(&whole), flags, 0) {
             Ok(fd) => fd,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_dir(&parent, name, mode, owner)?;
-                open_in_root(&root, Path::new(&prefix), flags, 0)?
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match read_link(&parent, name) {
+                Ok(target) => {
+                    let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                    let target = Path::new(&prefix).join(target);
+                    create_through_links(root, &target, mode, owner, links)?
+                }
+                Err(_) => {
+                    create_dir(&parent, name, mode, owner)?;
+                    open_in_root(root, Path::new(&whole), flags, 0)?
+                }
+            },
             Err(error) => return Err(error),
         };
+        prefix = whole;
     }
     Ok(parent)
 }
