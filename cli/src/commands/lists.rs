@@ -189,9 +189,10 @@ pub(crate) fn ps(engine: &Engine, args: PsArgs) -> Outcome {
         _ => {}
     }
     if args.quiet && args.format.is_none() {
-        for container in &containers {
-            output::line(if args.no_trunc { &container.id } else { short(&container.id) });
-        }
+        let ids = containers
+            .iter()
+            .map(|container| if args.no_trunc { container.id.as_str() } else { short(&container.id) });
+        output::lines(ids);
         return Ok(0);
     }
     let rows: Vec<Value> =

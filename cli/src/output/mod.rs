@@ -15,6 +15,16 @@ pub(crate) fn line(text: &str) {
     raw(format!("{text}\n").as_bytes());
 }
 
+/// Writes lines to standard output at once, so that a long list costs one call.
+pub(crate) fn lines<'a>(lines: impl Iterator<Item = &'a str>) {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    raw(text.as_bytes());
+}
+
 /// Writes bytes to standard output as they are.
 pub(crate) fn raw(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();

@@ -6,28 +6,44 @@ use super::{ContainerListRequest, ContainerSize, ContainerSummary, Containers};
 use crate::state::ContainerRecord;
 use crate::time::Instant;
 use crate::{Error, Result};
+use std::ffi::OsStr;
 
 impl Containers<'_> {
     /// Lists containers, newest first.
     pub fn list(&self, request: &ContainerListRequest) -> Result<Vec<ContainerSummary>> {
         let matcher = Matcher::new(self.engine, &request.filters)?;
         let all = request.all || request.last.is_some() || matcher.has_status();
-        let mut rows = Vec::new();
-        for record in self.engine.state().list()? {
-            let seen = self.engine.seen(&record.id)?;
-            if self.reclaim(&record, &seen)? {
-                continue;
+        let state = self.engine.state();
+        // Listed first: a container that is started meanwhile then reads as not started yet, which it was.
+        let started = state.started()?;
+        let mut rows = state.read_all(|record| {
+            let seen = if started.contains(OsStr::new(&record.id)) {
+                self.engine.seen(&record.id)?
+            } else {
+                self.engine.seen_at_rest(&record.id)?
+            };
+            if self.reclaim(&record, &seen)?
+                || !(all || seen.is_running())
+                || !(matcher.is_empty() || matcher.matches(&record, seen.status, seen.exit_code())?)
+            {
+                return Ok(None);
             }
-            if !all && !seen.is_running() {
-                continue;
-            }
-            if !matcher.is_empty() && !matcher.matches(&record, seen.status, seen.exit_code())? {
-                continue;
-            }
-            let size = if request.size { Some(self.engine.container_size(&record)?) } else { None };
-            rows.push(summary(record, &seen, size));
-            if request.last.is_some_and(|last| rows.len() >= last) {
-                break;
+            // With `last` only some of them are wanted: they are measured below.
+            let size = if request.size && request.last.is_none() {
+                Some(self.engine.container_size(&record)?)
+            } else {
+                None
+            };
+            Ok(Some((record.created_nanos, summary(record, &seen, size))))
+        })?;
+        rows.sort_by(|(a, first), (b, second)| b.cmp(a).then_with(|| first.id.cmp(&second.id)));
+        let mut rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+        if let Some(last) = request.last {
+            rows.truncate(last);
+            for row in rows.iter_mut().filter(|_| request.size) {
+                if let Some(record) = state.read(&row.id)? {
+                    row.size = Some(self.engine.container_size(&record)?);
+                }
             }
         }
         Ok(rows)

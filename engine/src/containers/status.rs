@@ -61,7 +61,6 @@ impl Engine {
     pub(crate) fn seen(&self, id: &str) -> Result<Seen> {
         let run = runtime::state(&self.state().run_directory(id))
             .map_err(|error| crate::error::runtime(format!("read the state of container {id}"), error))?;
-        let directory = self.state().directory(id);
         let running = match run.status {
             runtime::Status::Running => Some(Status::Running),
             runtime::Status::Paused => Some(Status::Paused),
@@ -71,16 +70,26 @@ impl Engine {
             // `start.json` matters only once it has ended; a listing saves the read
             return Ok(Seen { status, process: run.process, exit: None, start: StartRecord::default() });
         }
+        self.ended(id, run.process, run.exit)
+    }
+
+    /// Reads the state of a container that has no run directory, so that nothing of it runs.
+    pub(crate) fn seen_at_rest(&self, id: &str) -> Result<Seen> {
+        self.ended(id, None, None)
+    }
+
+    fn ended(&self, id: &str, process: Option<ProcessRecord>, exit: Option<ExitRecord>) -> Result<Seen> {
+        let directory = self.state().directory(id);
         let start: Option<StartRecord> = files::read_json(&directory.join("start.json"))?;
-        let exit = match run.exit {
+        let exit = match exit {
             Some(exit) => Some(exit),
             None => files::read_json(&directory.join("exit.json"))?,
         };
         let ended = exit.is_some()
-            || run.process.is_some()
+            || process.is_some()
             || start.as_ref().is_some_and(|start| start.started_nanos > 0);
         let status = if ended { Status::Exited } else { Status::Created };
-        Ok(Seen { status, process: run.process, exit, start: start.unwrap_or_default() })
+        Ok(Seen { status, process, exit, start: start.unwrap_or_default() })
     }
 
     pub(crate) fn is_running(&self, id: &str) -> Result<bool> {

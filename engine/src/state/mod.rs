@@ -27,8 +27,13 @@ use crate::config::Config;
 use crate::{Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+/// So many records are read by several threads: below, starting these would cost more than they save.
+const MANY: usize = 128;
 
 /// The containers' records.
 #[derive(Debug)]
@@ -217,14 +222,38 @@ impl State {
 
     /// All records, newest first. Those that vanish meanwhile are left out.
     pub(crate) fn list(&self) -> Result<Vec<ContainerRecord>> {
-        let mut records = Vec::new();
-        for id in self.ids()? {
-            if let Some(record) = self.read(&id)? {
-                records.push(record);
-            }
-        }
+        let mut records = self.read_all(|record| Ok(Some(record)))?;
         records.sort_by(|a, b| b.created_nanos.cmp(&a.created_nanos).then_with(|| a.id.cmp(&b.id)));
         Ok(records)
+    }
+
+    /// What `keep` makes of each record, in no order. Many are read by several threads, and no more of them is in
+    /// memory than what is kept.
+    pub(crate) fn read_all<T: Send>(
+        &self,
+        keep: impl Fn(ContainerRecord) -> Result<Option<T>> + Sync,
+    ) -> Result<Vec<T>> {
+        use rayon::prelude::*;
+        let read = |id: &String| match self.read(id) {
+            Ok(Some(record)) => keep(record).transpose(),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        };
+        let ids = self.ids()?;
+        if ids.len() < MANY {
+            return ids.iter().filter_map(read).collect();
+        }
+        ids.par_iter().with_min_len(MANY / 2).filter_map(read).collect()
+    }
+
+    /// IDs of the containers that have a run directory.
+    pub(crate) fn started(&self) -> Result<HashSet<OsString>> {
+        let entries = match std::fs::read_dir(&self.run) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashSet::new()),
+            Err(error) => return Err(Error::os(format!("list {}", self.run.display()), error)),
+        };
+        Ok(entries.flatten().map(|entry| entry.file_name()).collect())
     }
 
     /// Finds a container by name, ID or unique prefix of an ID.
@@ -292,11 +321,20 @@ impl State {
     /// container.
     pub(crate) fn reap(&self, remains: &dyn Remains) -> Result<usize> {
         let mut reaped = 0;
-        for id in self.ids()? {
-            let directory = self.directory(&id);
-            if directory.join("config.json").is_file() {
+        let ids = self.ids()?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        // Relative to the directory: with thousands of containers, walking its path would be most of the cost.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let all = rustix::fs::open(&self.containers, flags, Mode::empty())
+            .map_err(|error| Error::os(format!("open {}", self.containers.display()), error))?;
+        for id in ids {
+            let record = format!("{id}/config.json");
+            if rustix::fs::statat(&all, &*record, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 continue;
             }
+            let directory = self.directory(&id);
             let Some(_lock) = self.lock_directory(&directory, false)? else { continue };
             if directory.join("config.json").is_file() {
                 continue;
