@@ -11,7 +11,7 @@ use crate::support::{Davit, busybox_tar, tool};
 const TEXT: &str = "FROM scratch AS base\nADD busybox.tar /\nFROM base AS tools\n\
     RUN mkdir -p /out/b /out/a && for i in 3 1 2; do echo $i > /out/$i; done && ln /out/1 /out/hard && ln -s 2 /out/soft && \
         chmod 4711 /out/3 && chown 7:8 /out/2 && echo x > \"/out/naïve name\" && rm -r /home && mkdir -p /var/deep/er/dir\n\
-    FROM base\nENV A=1\nWORKDIR /work/here\nCOPY --from=tools /out /out\nCOPY --chown=5 context-file dir ./\n\
+    FROM base\nENV A=1\nWORKDIR /work/here\nADD dir.tar /unpacked\nCOPY --link dir/z /linked/z\nCOPY --from=tools /out /out\nCOPY --chown=5 context-file dir ./\n\
     RUN rm /out/3 /etc/group; rm -r /out/b; mkdir /out/b; date > /dev/null; echo later > /out/a/later\n\
     COPY <<EOF /here\ntext\nEOF\nLABEL z=1 a=2\nCMD [\"sh\"]\n";
 
@@ -24,6 +24,9 @@ fn write_context(place: &Path) {
     {
         std::fs::write(place.join(name), text).unwrap();
     }
+    // An archive of now: its files keep the times that it says.
+    let dir = place.to_str().unwrap();
+    tool("tar", ["-C", dir, "--owner=3", "--group=4", "-cf", &format!("{dir}/dir.tar"), "dir"]).ok();
     // Whatever the caller's umask is.
     tool("chmod", ["-R", "u=rwX,go=rX", place.to_str().unwrap()]).ok();
 }
@@ -35,21 +38,37 @@ fn manifest_digest(archive: &Path) -> String {
     index["manifests"][0]["digest"].as_str().unwrap().to_owned()
 }
 
-const OPTIONS: [&str; 4] = ["build", "-q", "--timestamp=1000000000", "-t"];
+#[test]
+fn a_timestamp_gives_one_digest_for_two_stores_times_and_users() {
+    one_digest(&["--timestamp=1000000000"]);
+    // Later than all files, whose own times would show through a mere limit.
+    one_digest(&["--timestamp=4000000000"]);
+}
 
 #[test]
-fn one_digest_for_two_stores_times_and_users() {
+fn an_epoch_gives_one_digest_for_two_stores_times_and_users() {
+    let limited = one_digest(&["--source-date-epoch=1000000000", "--rewrite-timestamp"]);
+    // As BuildKit asks for it.
+    let output = "--output=type=image,rewrite-timestamp=true";
+    assert_eq!(one_digest(&["--source-date-epoch=1000000000", output]), limited);
+}
+
+/// Builds as root twice and once as a user, in a store of its own each time.
+fn one_digest(options: &[&str]) -> String {
     let mut digests = Vec::new();
     let mut ids = Vec::new();
     for round in 0..2 {
         let davit = Davit::new();
         let context = davit.dir.path().join("context");
         write_context(&context);
-        let mut args = OPTIONS.to_vec();
-        args.extend(["same", context.to_str().unwrap()]);
+        // Without it first: what that leaves must not be taken.
+        if round == 1 {
+            davit.run(["build", "-q", context.to_str().unwrap()]).ok();
+        }
         // One after the other the second time, so that nothing depends on what ended first.
         let jobs = format!("--jobs={}", 2 - round);
-        args.push(&jobs);
+        let mut args = vec!["build", "-q", &jobs, "-t", "same", context.to_str().unwrap()];
+        args.extend(options);
         ids.push(davit.run(&args).ok());
         let archive = davit.dir.path().join("out.tar");
         davit.run(["save", "-q", "--format=oci-archive", "-o", archive.to_str().unwrap(), "same"]).ok();
@@ -61,14 +80,15 @@ fn one_digest_for_two_stores_times_and_users() {
     let place = rootless.dir.path();
     write_context(&place.join("context"));
     tool("chown", ["-R", "davit-test", place.join("context").to_str().unwrap()]).ok();
-    let mut args = OPTIONS.to_vec();
     let (context, archive) = (place.join("context"), place.join("out.tar"));
-    args.extend(["same", context.to_str().unwrap()]);
+    let mut args = vec!["build", "-q", "-t", "same", context.to_str().unwrap()];
+    args.extend(options);
     ids.push(rootless.run(&args).ok());
     rootless.run(&["save", "-q", "--format=oci-archive", "-o", archive.to_str().unwrap(), "same"]).ok();
     digests.push(manifest_digest(&archive));
     assert!(ids.iter().all(|id| *id == ids[0]), "image IDs: {ids:#?}");
     assert!(digests.iter().all(|digest| *digest == digests[0]), "manifests: {digests:#?}");
+    digests.swap_remove(0)
 }
 
 #[test]

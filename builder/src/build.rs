@@ -14,7 +14,7 @@ use crate::assemble;
 use crate::context;
 use crate::diagnostic::{Report, Severity};
 use crate::explain::{self, Explainer};
-use crate::graph::{Graph, Op, Place};
+use crate::graph::{FileTimes, Graph, Op, Place};
 use crate::ignore::Ignore;
 use crate::instruction::Containerfile;
 use crate::lint::LintOptions;
@@ -82,8 +82,8 @@ pub struct BuildRequest<'a> {
     pub step_settings: String,
     /// Time of the image, seconds since 1970 (`--timestamp`, `SOURCE_DATE_EPOCH`); `None` = now.
     pub timestamp: Option<i64>,
-    /// Whether `timestamp` also limits the times of new files.
-    pub rewrite_timestamp: bool,
+    /// What `timestamp` does to the times of new files.
+    pub rewrite_times: RewriteTimes,
     /// Runs the RUN steps.
     pub executor: &'a dyn Executor,
     /// Finds images and downloads.
@@ -122,6 +122,18 @@ impl std::fmt::Debug for CacheOptions<'_> {
     }
 }
 
+/// What the image's time does to the times of files in new layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RewriteTimes {
+    /// Nothing.
+    #[default]
+    No,
+    /// Later ones become that time (`--rewrite-timestamp`).
+    Clamp,
+    /// All become that time (`--timestamp`).
+    Set,
+}
+
 /// Which steps must not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AssertCached {
@@ -153,6 +165,15 @@ impl BuildRequest<'_> {
     pub(crate) fn time(&self) -> Option<i64> {
         let argument = || self.build_args.get(EPOCH).and_then(|value| value.parse().ok());
         self.timestamp.or_else(argument)
+    }
+
+    /// What becomes of the times of files in new layers.
+    fn file_times(&self) -> FileTimes {
+        match (self.rewrite_times, self.time()) {
+            (RewriteTimes::No, _) | (_, None) => FileTimes::Kept,
+            (RewriteTimes::Clamp, Some(seconds)) => FileTimes::AtMost(seconds),
+            (RewriteTimes::Set, Some(seconds)) => FileTimes::Exactly(seconds),
+        }
     }
 }
 
@@ -397,6 +418,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
             image: &request.image,
             all_stages: request.all_stages,
             allow: &request.allow,
+            times: request.file_times(),
         },
         &|reference, platform| images.get(reference, platform),
     )
@@ -475,8 +497,8 @@ fn solve(
 ) -> Result<Built, Error> {
     let infos = vertex_infos(&lowered.graph);
     request.progress.event(Event::Plan(&infos));
-    let clamp = request.time().filter(|_| request.rewrite_timestamp);
-    let workspace = ops::snapshot::Workspace::new(request.store, request.lease, clamp).looking_for(search);
+    let times = request.file_times();
+    let workspace = ops::snapshot::Workspace::new(request.store, request.lease, times).looking_for(search);
     let explainer =
         Explainer::new(request.store, request.lease, &lowered.graph, &infos, &line(&request.cache, request));
     let work = work::Build::new(request, &lowered.graph, &workspace, ignore, &explainer, asserted)?;

@@ -157,6 +157,9 @@ pub struct ExecOp {
     /// Names in `env` that come from ARG, for explanations.
     #[serde(skip)]
     pub args: Vec<String>,
+    /// Times of new files.
+    #[serde(skip_serializing_if = "FileTimes::are_kept")]
+    pub times: FileTimes,
 }
 
 // An Arc is written as what it holds.
@@ -298,6 +301,9 @@ pub struct CopyOp {
     /// Whether files keep their owners where `chown` says nothing: those of stages and images do, those of the host
     /// become root's.
     pub keep_owners: bool,
+    /// Times of new files.
+    #[serde(skip_serializing_if = "FileTimes::are_kept")]
+    pub times: FileTimes,
 }
 
 /// One source of a [`CopyOp`].
@@ -336,6 +342,44 @@ pub struct WorkdirOp {
     pub path: String,
     /// `user[:group]` that owns what is made, empty for root.
     pub user: String,
+    /// Times of new files.
+    #[serde(skip_serializing_if = "FileTimes::are_kept")]
+    pub times: FileTimes,
+}
+
+/// What becomes of the times of the files in a new layer, in seconds since 1970. Keys of builds that leave them alone
+/// do not mention it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileTimes {
+    /// They stay.
+    #[default]
+    Kept,
+    /// Later ones become this one.
+    AtMost(i64),
+    /// All become this one.
+    Exactly(i64),
+}
+
+impl FileTimes {
+    // The signature is serde's.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn are_kept(&self) -> bool {
+        *self == Self::Kept
+    }
+}
+
+impl Op {
+    /// Says what becomes of the times of the files that the operation makes.
+    pub(crate) fn set_times(&mut self, times: FileTimes) {
+        match self {
+            Op::Exec(op) => op.times = times,
+            Op::Copy(op) => op.times = times,
+            Op::Workdir(op) => op.times = times,
+            // A stack is made of a layer that has its times.
+            Op::Stack | Op::Scratch | Op::Image(_) | Op::Directory(_) | Op::Http(_) | Op::Git(_) => {}
+        }
+    }
 }
 
 impl Graph {
@@ -354,6 +398,11 @@ impl Graph {
     /// The vertex, to be changed while the graph is made.
     pub(crate) fn vertex_mut(&mut self, id: VertexId) -> &mut Vertex {
         &mut self.vertices[id.0]
+    }
+
+    /// Says of all operations what becomes of the times of the files that they make.
+    pub(crate) fn set_times(&mut self, times: FileTimes) {
+        self.vertices.iter_mut().for_each(|vertex| vertex.op.set_times(times));
     }
 
     /// All vertices, inputs first.

@@ -18,6 +18,7 @@ mod ssh;
 mod watch;
 
 pub use address::is_address;
+pub use builder::build::RewriteTimes;
 pub use cache::{CacheFrom, CacheMode, CacheRequest, CacheTo};
 pub use call::{BuildTarget, Checked, Finding, Outline, OutlineArg};
 pub use events::{BuildEvent, BuildProgress, BuildStep};
@@ -195,7 +196,7 @@ impl Job<'_> {
             // what a step can see of these may change what it makes; limits and name servers do not count
             step_settings: step_settings(request),
             timestamp: request.source_date_epoch,
-            rewrite_timestamp: request.rewrite_timestamp,
+            rewrite_times: request.rewrite_times,
             cache: builder::build::CacheOptions {
                 line: line(request),
                 assert_cached: request.cache.assert_cached.clone().map(|stage| match stage {

@@ -54,11 +54,15 @@ pub(crate) fn definition(op: &Op) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::WorkdirOp;
+    use crate::graph::{FileTimes, WorkdirOp};
 
     #[test]
     fn whole_and_content_inputs_do_not_collide() {
-        let definition = definition(&Op::Workdir(WorkdirOp { path: "/a".into(), user: String::new() }));
+        let definition = definition(&Op::Workdir(WorkdirOp {
+            path: "/a".into(),
+            user: String::new(),
+            times: FileTimes::Kept,
+        }));
         let digest = Digest::of(b"x");
         let whole = Key::of(&definition, [Input::Whole(&Key(digest.clone()))]);
         let content = Key::of(&definition, [Input::Content(&digest)]);

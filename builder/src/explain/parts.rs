@@ -78,6 +78,9 @@ pub(super) fn parts(op: &Op, keyword: &str) -> Vec<Part> {
             }
             ("platform", value) => parts.push(Part::new(CauseKind::Setting, "platform", &shown(&value))),
             ("hostname", value) => parts.push(Part::new(CauseKind::Setting, "host name", &shown(&value))),
+            ("times", value) => {
+                parts.push(Part::new(CauseKind::Setting, "times of new files", &value.to_string()));
+            }
             ("cwd", value) => {
                 parts.push(Part::new(CauseKind::Instruction, "WORKDIR", &shown(&value)));
             }

@@ -3,7 +3,7 @@
 use super::state::State;
 use super::{Error, Lowering, git, history};
 use crate::expand::Word;
-use crate::graph::{CopyOp, CopySource, Edge, GitOp, HttpOp, Op, Place, Vertex};
+use crate::graph::{CopyOp, CopySource, Edge, FileTimes, GitOp, HttpOp, Op, Place, Vertex};
 use crate::instruction::{Copy, CopySource as Source, Statement, parse_chmod};
 use crate::parse::Span;
 
@@ -151,6 +151,7 @@ impl Lowering<'_> {
             parents,
             unpack: flags.unpack.as_ref().map_or(add, |flag| flag.node),
             keep_owners,
+            times: FileTimes::Kept,
         };
         state.step += 1;
         let place = state.place(&statement.text);

@@ -45,6 +45,8 @@ pub(crate) struct Options<'a> {
     pub(crate) all_stages: bool,
     /// What steps may ask for beyond the usual.
     pub(crate) allow: &'a BTreeSet<String>,
+    /// What becomes of the times of new files.
+    pub(crate) times: crate::graph::FileTimes,
 }
 
 /// Gives images by reference; asked once for each reference and platform.
@@ -106,6 +108,7 @@ pub(crate) fn lower(
             others.push(lowering.stage(index, stage.span)?);
         }
     }
+    lowering.graph.set_times(options.times);
     let Some(mut state) = lowering.states.remove(&plan.target) else {
         return Err(lowering.refuse(Span::NOWHERE, "the target stage was not made"));
     };

@@ -3,7 +3,7 @@
 use super::state::State;
 use super::{Error, Lowering, history};
 use crate::diagnostic::Diagnostic;
-use crate::graph::{Edge, ExecOp, MountKind, MountOp, Op, Script as ScriptFile, Vertex};
+use crate::graph::{Edge, ExecOp, FileTimes, MountKind, MountOp, Op, Script as ScriptFile, Vertex};
 use crate::instruction::{Network, Run, Script, Security, Statement};
 use crate::parse::Span;
 use crate::ports::NetworkMode;
@@ -90,6 +90,7 @@ impl Lowering<'_> {
             shell: state.shell().swap_remove(0),
             hostname,
             args,
+            times: FileTimes::Kept,
         };
         state.step += 1;
         state.vertex = self.graph.add(Vertex {

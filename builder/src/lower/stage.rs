@@ -5,7 +5,7 @@ use super::variables::{Arguments, Environment};
 use super::{Error, Lowering, history};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::expand::Word;
-use crate::graph::{DirectoryOp, Edge, ImageOp, Op, Place, Vertex, VertexId, WorkdirOp};
+use crate::graph::{DirectoryOp, Edge, FileTimes, ImageOp, Op, Place, Vertex, VertexId, WorkdirOp};
 use crate::instruction::{Arg, Command, Healthcheck, Instruction, Statement, parse_ports};
 use crate::parse::{Span, parse_trigger};
 use crate::ports::ResolvedImage;
@@ -196,6 +196,7 @@ impl Lowering<'_> {
                         parents: false,
                         unpack: false,
                         keep_owners: false,
+                        times: FileTimes::Kept,
                     };
                     let vertex = self.graph.add(Vertex {
                         op: Op::Copy(Box::new(op)),
@@ -435,7 +436,11 @@ impl Lowering<'_> {
         state.config.config.working_dir.clone_from(&path);
         let layer = path != "/";
         if layer {
-            let op = WorkdirOp { path: path.clone(), user: state.config.config.user.clone() };
+            let op = WorkdirOp {
+                path: path.clone(),
+                user: state.config.config.user.clone(),
+                times: FileTimes::Kept,
+            };
             state.vertex = self.graph.add(Vertex {
                 op: Op::Workdir(op),
                 inputs: vec![Edge::whole(state.vertex)],

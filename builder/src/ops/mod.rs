@@ -11,6 +11,7 @@ pub(crate) mod snapshot;
 pub(crate) mod ssh;
 pub(crate) mod stack;
 pub(crate) mod stubs;
+mod times;
 pub(crate) mod tree;
 pub(crate) mod unpack;
 mod walk;

@@ -6,7 +6,7 @@ use super::ssh::Agent;
 use super::tree::{Tree, Visit};
 use super::{Error, copy, io_error};
 use crate::context::OpenContext;
-use crate::graph::{CopyOp, CopySource, MountKind, MountOp, Sharing};
+use crate::graph::{CopyOp, CopySource, FileTimes, MountKind, MountOp, Sharing};
 use crate::ports::{Cancel, RemoteCache, Secrets, SshAgents, StepMount, StepMountSource};
 use rustix::fs::{AtFlags, Gid, Uid, chownat};
 use std::collections::BTreeMap;
@@ -214,6 +214,7 @@ fn copy_of(path: &str, keep_owners: bool) -> CopyOp {
         parents: false,
         unpack: false,
         keep_owners,
+        times: FileTimes::Kept,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Root file systems as snapshots: writing a new layer, reading what is there.
 
 use super::Error;
-use super::tree::{Tree, Visit};
+use super::times;
+use super::tree::Tree;
 use super::write::Destination;
+use crate::graph::FileTimes;
 use crate::secrets::Search;
 use crate::solver::{Broken, Pending};
 use oci::{ChainId, DiffId};
-use rustix::fs::{AtFlags, Timespec, Timestamps};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -55,8 +56,8 @@ impl Rootfs {
 pub(crate) struct Workspace<'a> {
     pub(crate) store: &'a Store,
     pub(crate) lease: &'a Lease,
-    /// Limit of the times of new files, seconds since 1970.
-    pub(crate) clamp: Option<i64>,
+    /// What becomes of the times of new files.
+    times: FileTimes,
     /// What no layer may contain.
     search: Option<&'a Search>,
     views: Mutex<HashMap<String, Tree>>,
@@ -72,8 +73,8 @@ pub(crate) struct Active<'a> {
 }
 
 impl<'a> Workspace<'a> {
-    pub(crate) fn new(store: &'a Store, lease: &'a Lease, clamp: Option<i64>) -> Self {
-        Self { store, lease, clamp, search: None, views: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(store: &'a Store, lease: &'a Lease, times: FileTimes) -> Self {
+        Self { store, lease, times, search: None, views: Mutex::new(HashMap::new()) }
     }
 
     /// Fails each step that leaves a secret's value in its layer.
@@ -178,8 +179,8 @@ impl Active<'_> {
 
     /// Makes the layer final, on the root file system that it was prepared on.
     pub(crate) fn commit(mut self, on: &Rootfs) -> Result<Rootfs, Error> {
-        if let (Some(limit), Some(directory)) = (self.workspace.clamp, self.layer_directory()?) {
-            clamp_times(&directory, limit)?;
+        if self.workspace.times != FileTimes::Kept {
+            self.rewrite_times(on)?;
         }
         // Looking through the layer is reading it, so its digest is made in the same pass, before it becomes one.
         let digest = match self.workspace.search {
@@ -197,6 +198,20 @@ impl Active<'_> {
 }
 
 impl Active<'_> {
+    /// Gives the files of the layer the times that they shall have.
+    fn rewrite_times(&self, on: &Rootfs) -> Result<(), Error> {
+        let directory = sys::fs::open_dir(&self.any_directory()?).map_err(storage::Error::from)?;
+        // Where the directory has the files of the layers below too, theirs stay.
+        let below = match (self.layer_directory()?, self.workspace.snapshot(on)?) {
+            (None, Some(parent)) => {
+                let path = self.workspace.store.snapshots().layer_directory(&parent)?;
+                Some(sys::fs::open_dir(&path).map_err(storage::Error::from)?)
+            }
+            _ => None,
+        };
+        times::rewrite(Tree::new(directory, None), below, self.workspace.times)
+    }
+
     /// The layer's digest, unless a secret's value is in it.
     fn look_through(&self, search: &Search) -> Result<Diff, Error> {
         let store = self.workspace.store;
@@ -217,23 +232,6 @@ impl Drop for Active<'_> {
             let _ = self.workspace.store.snapshots().remove(&self.key);
         }
     }
-}
-
-/// Sets times after the limit back to it.
-fn clamp_times(directory: &std::path::Path, limit: i64) -> Result<(), Error> {
-    let tree = Tree::new(sys::fs::open_dir(directory).map_err(storage::Error::from)?, None);
-    let start = super::beneath::canonical(tree.root(), std::path::Path::new(""), true)
-        .map_err(super::io_error("stat", directory))?;
-    tree.walk(&start, &mut |entry, visit| {
-        let is_directory = super::beneath::is_directory(entry.stat);
-        if (is_directory && visit == Visit::Enter) || entry.stat.st_mtime < limit {
-            return Ok(());
-        }
-        let time = Timespec { tv_sec: limit, tv_nsec: 0 };
-        let times = Timestamps { last_access: time, last_modification: time };
-        rustix::fs::utimensat(entry.directory, entry.name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| super::io_error("set times of", entry.path)(error.into()))
-    })
 }
 
 /// The digest of a layer is wanted by several; only the first waits for the computation.

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::cache::key;
-use crate::graph::{DirectoryOp, Edge, Op, Place, Vertex, WorkdirOp};
+use crate::graph::{DirectoryOp, Edge, FileTimes, Op, Place, Vertex, WorkdirOp};
 use crate::ports::Silent;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex};
@@ -43,7 +43,7 @@ impl Fake {
         let op = if inputs.is_empty() {
             Op::Directory(DirectoryOp { name: Some(name.into()) })
         } else {
-            Op::Workdir(WorkdirOp { path: name.into(), user: String::new() })
+            Op::Workdir(WorkdirOp { path: name.into(), user: String::new(), times: FileTimes::Kept })
         };
         let inputs = inputs.iter().map(|&(from, by_content)| Edge { from, by_content }).collect();
         self.graph.add(Vertex {

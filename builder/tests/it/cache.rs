@@ -1,6 +1,7 @@
 //! What hits the cache and what misses: the table of docs and peers.
 
 use crate::harness::{Lab, Options, require_root};
+use builder::build::RewriteTimes;
 use std::sync::atomic::Ordering;
 
 /// Builds twice and says which steps ran the second time.
@@ -181,4 +182,45 @@ fn a_known_result_keeps_its_time() {
     assert_eq!(crate::harness::config(&third).created, crate::harness::config(&first).created);
     let again = lab.build_with(text, &Options { no_cache: true, ..now() });
     assert_eq!(again.ran, 2);
+}
+
+#[test]
+fn layers_with_rewritten_times_serve_only_builds_that_ask_for_the_same() {
+    require_root!();
+    let text = "FROM busybox\nCOPY f /f\nRUN echo x > /x\nWORKDIR /new/dir\nCOPY --link f /linked/f\n";
+    let times = |rewrite_times, timestamp: i64| Options {
+        rewrite_times,
+        timestamp: Some(timestamp),
+        ..Options::default()
+    };
+    for driver in [storage::Driver::Auto, storage::Driver::Vfs] {
+        let lab = Lab::with_driver(driver);
+        lab.add_busybox();
+        lab.write("f", "content");
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(900_000_000);
+        std::fs::File::open(lab.context().join("f")).unwrap().set_modified(old).unwrap();
+        let look = |options: &Options| {
+            let built = lab.build_with(text, options);
+            let times = lab
+                .look(&built, "cd $R && stat -c %Y f x new/dir linked/f linked bin/busybox | tr '\\n' ' '");
+            let times: Vec<i64> = times.split_whitespace().map(|word| word.parse().unwrap()).collect();
+            (built.ran, times)
+        };
+        let (_, kept) = look(&times(RewriteTimes::No, 1_000_000_000));
+        assert_eq!(kept[0], 900_000_000);
+        assert!(kept[1..].iter().filter(|time| **time > 1_000_000_000).count() >= 3, "{kept:?}");
+        // The steps below the image's are left alone in any case.
+        let busybox = kept[5];
+        let (limit, other) = (1_000_000_000, 1_000_000_001);
+        for (options, ran, want) in [
+            (times(RewriteTimes::Clamp, limit), 5, [900_000_000, limit, limit, 900_000_000, limit, busybox]),
+            (times(RewriteTimes::Clamp, other), 5, [900_000_000, other, other, 900_000_000, other, busybox]),
+            (times(RewriteTimes::Set, limit), 5, [limit, limit, limit, limit, limit, busybox]),
+            (times(RewriteTimes::Clamp, limit), 0, [900_000_000, limit, limit, 900_000_000, limit, busybox]),
+            (times(RewriteTimes::Set, limit), 0, [limit, limit, limit, limit, limit, busybox]),
+        ] {
+            assert_eq!(look(&options), (ran, want.to_vec()), "{driver:?} {:?}", options.rewrite_times);
+        }
+        assert_eq!(look(&times(RewriteTimes::No, 5)), (0, kept), "{driver:?}");
+    }
 }

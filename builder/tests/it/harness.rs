@@ -1,6 +1,8 @@
 //! A store, a context directory, an executor and a resolver for tests.
 
-use builder::build::{AssertCached, BuildRequest, Built, CacheOptions, Context, Error, NamedContext, build};
+use builder::build::{
+    AssertCached, BuildRequest, Built, CacheOptions, Context, Error, NamedContext, RewriteTimes, build,
+};
 use builder::ports::{
     Cancel, Event, Executor, GitAccess, GitSource, HttpAnswer, HttpMemory, HttpRequest, NetworkMode,
     PortError, Progress, ResolvedImage, Resolver, StepExit, StepIo, StepMountSource, StepSpec,
@@ -51,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) env: Vec<(&'static str, &'static str)>,
     pub(crate) ssh: Vec<(&'static str, PathBuf)>,
     pub(crate) allow: Vec<&'static str>,
+    pub(crate) rewrite_times: RewriteTimes,
+    pub(crate) timestamp: Option<i64>,
 }
 
 impl Lab {
@@ -125,8 +129,8 @@ impl Lab {
             },
             network: NetworkMode::Default,
             step_settings: String::new(),
-            timestamp: (!options.now).then_some(1_000_000_000),
-            rewrite_timestamp: false,
+            timestamp: (!options.now).then_some(options.timestamp.unwrap_or(1_000_000_000)),
+            rewrite_times: options.rewrite_times,
             executor: &self.executor,
             resolver: &self.images,
             progress: &self.events,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use engine::Engine;
 use engine::build::{
-    BuildEvent, BuildReport, BuildRequest, CacheFrom, CacheRequest, CacheTo, ImageFormat, Output, Squash,
+    BuildEvent, BuildReport, BuildRequest, CacheFrom, CacheRequest, CacheTo, ImageFormat, Output,
+    RewriteTimes, Squash,
 };
 use engine::images::{PullPolicy, RegistryOptions};
 use engine::options::{Device, Limits, Mount, Network, parse_size};
@@ -226,7 +227,14 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         security: security(&args.security_opt)?,
         shm_size: args.shm_size.as_ref().map(|text| parse_size("--shm-size", text)).transpose()?,
         source_date_epoch: epoch,
-        rewrite_timestamp: args.timestamp.is_some() || args.rewrite_timestamp,
+        rewrite_times: match (
+            args.timestamp,
+            args.rewrite_timestamp || args.output.iter().any(|text| Output::rewrites_times(text)),
+        ) {
+            (Some(_), _) => RewriteTimes::Set,
+            (None, true) => RewriteTimes::Clamp,
+            (None, false) => RewriteTimes::No,
+        },
         cache: CacheRequest {
             assert_cached: args
                 .assert_cached

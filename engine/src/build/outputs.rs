@@ -87,10 +87,12 @@ impl Output {
                 "name" => names.extend(value.split(',').map(str::trim).map(str::to_owned)),
                 "push" => push = Some(switch()?),
                 "tar" => tar = switch()?,
+                // see rewrites_times
+                "rewrite-timestamp" => drop(switch()?),
                 other => {
                     return Err(Error::unsupported(
                         format!("key {other} of output {text}"),
-                        "the keys are type, dest, name, push and tar",
+                        "the keys are type, dest, name, push, tar and rewrite-timestamp",
                     ));
                 }
             }
@@ -139,6 +141,14 @@ impl Output {
                 "there is no type {other}: expected local, tar, oci, docker, image or registry"
             ))),
         }
+    }
+
+    /// Whether an output asks for times of new files that are not later than the image's. Layers are what they are, so
+    /// that all outputs of the build have these.
+    pub fn rewrites_times(text: &str) -> bool {
+        let asks =
+            |field: &str| matches!(field.split_once('='), Some(("rewrite-timestamp", "true" | "1" | "")));
+        fields(text).is_some_and(|fields| fields.iter().any(|field| asks(field)))
     }
 
     /// Whether it writes to standard output.

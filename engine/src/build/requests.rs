@@ -1,7 +1,7 @@
 //! What a build is asked for, and what it answers.
 
-use super::CacheRequest;
 use super::outputs::Output;
+use super::{CacheRequest, RewriteTimes};
 use crate::images::{ManifestSummary, PullPolicy, RegistryOptions};
 use crate::options::{Device, Limits, Mount, Network, Security, Ulimit};
 use std::collections::BTreeMap;
@@ -188,8 +188,8 @@ pub struct BuildRequest {
     pub shm_size: Option<i64>,
     /// Time of the image, seconds since 1970 (`SOURCE_DATE_EPOCH`, `--timestamp`); `None` = now.
     pub source_date_epoch: Option<i64>,
-    /// Also clamps the times of new files in layers to `source_date_epoch`.
-    pub rewrite_timestamp: bool,
+    /// What `source_date_epoch` does to the times of new files in layers.
+    pub rewrite_times: RewriteTimes,
     /// Variables that steps get without becoming part of the image or of a cache key (the caller's proxy settings).
     pub proxy_env: Vec<(String, String)>,
     /// How the cache is used, explained and handed on.
