@@ -45,6 +45,30 @@ fn variables_labels_and_annotations() {
     build(&davit, "w", &[&flags[..5], &["--annotation=k=v"]].concat(), text).ok();
     assert_eq!(davit.inspect("v", "{{.Id}}"), davit.inspect("w", "{{.Id}}"));
     assert_eq!(manifest("w")["annotations"], serde_json::json!({"k": "v"}));
+    // Each name keeps its own, whether its manifest was made before the other build or not.
+    build(&davit, "v2", &flags, text).ok();
+    build(&davit, "docker", &[&flags[..5], &["--format=docker"]].concat(), text).ok();
+    build(&davit, "w2", &[&flags[..5], &["--annotation=k=2"]].concat(), text).ok();
+    davit.run(["tag", "v2", "v3"]).ok();
+    for name in ["v3", "v2", "v"] {
+        assert_eq!(davit.inspect(name, "{{json .Annotations}}"), "{\"org.example.who\":\"me\"}", "{name}");
+        let again = format!("again-{name}");
+        davit.run(["tag", name, &again]).ok();
+        assert_eq!(manifest(&again)["annotations"], serde_json::json!({"org.example.who": "me"}), "{name}");
+    }
+    assert_eq!(manifest("docker")["config"]["mediaType"], "application/vnd.docker.container.image.v1+json");
+    assert_eq!(
+        davit.inspect("docker", "{{.ManifestType}}"),
+        "application/vnd.docker.distribution.manifest.v2+json"
+    );
+    assert_eq!(manifest("w2")["annotations"], serde_json::json!({"k": "2"}));
+    let digests: Vec<String> =
+        ["v", "v3", "w", "w2", "docker"].map(|name| davit.inspect(name, "{{.Digest}}")).into();
+    assert_eq!(digests[0], digests[1]);
+    assert!(
+        (1..5).all(|one| !digests[one + 1..].contains(&digests[one]) && !digests[one].is_empty()),
+        "{digests:?}"
+    );
     build(&davit, "x", &["--inherit-labels=false"], "FROM v\n").ok();
     assert_eq!(davit.inspect("x", "{{json .Labels}}"), "null");
 }

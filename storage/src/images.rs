@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::leases::{Hold, Lease};
 use crate::records::{self, Record, Sync};
 use crate::store::Store;
-use oci::{Algorithm, ChainId, Descriptor, Digest, Platform};
+use oci::{Algorithm, ChainId, Descriptor, Digest, Platform, media_type};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,7 +48,26 @@ pub struct ImageRecord {
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
+/// What a manifest that is made here says besides what it names. Builds that differ in nothing else give one image ID,
+/// and each its names a form of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestForm {
+    /// Whether its media types are Docker's instead of the OCI's.
+    #[serde(default)]
+    pub docker: bool,
+    /// Its annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
 impl ImageRecord {
+    /// The form of manifests that are made for no name in particular: that of the last build; `None` for an image that
+    /// came with its own.
+    pub fn form(&self) -> Option<ManifestForm> {
+        let annotations = self.annotations.clone()?;
+        Some(ManifestForm { docker: self.config.media_type == media_type::DOCKER_CONFIG, annotations })
+    }
+
     /// Whether manifests of both are the same where their layers are: annotations and media types, which the image ID
     /// does not cover.
     pub fn is_sent_like(&self, other: &ImageRecord) -> bool {
@@ -73,6 +92,9 @@ pub struct TagRecord {
     /// Digest of the index that led to the manifest, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<Digest>,
+    /// The form of the manifest that is made where there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<ManifestForm>,
     /// When the name was given, RFC 3339.
     pub updated: String,
 }
@@ -155,7 +177,8 @@ impl Images<'_> {
         }
         let old = self.tag_record(&tag.reference)?;
         let is_same = |old: &TagRecord| {
-            (&old.image, &old.manifest, &old.index) == (&tag.image, &tag.manifest, &tag.index)
+            (&old.image, &old.manifest, &old.index, &old.form)
+                == (&tag.image, &tag.manifest, &tag.index, &tag.form)
         };
         // A build of which everything is known gives its name again, and need not wait for the disk. The name of a list
         // is no such name, whatever image it means here.

@@ -52,7 +52,7 @@ pub use cache_mounts::{CacheMount, CacheMounts, MountUse};
 pub use content::{BlobWriter, NewBlob};
 pub use error::{Error, Result};
 pub use gc::{Freed, SweepOptions};
-pub use images::{Image, ImageRecord, TagRecord};
+pub use images::{Image, ImageRecord, ManifestForm, TagRecord};
 pub use layers::Layer;
 pub use leases::{Hold, Lease};
 pub use lists::{ListEntry, ListRecord, Lists};

@@ -4,7 +4,7 @@
 //! A name is either a tag or a list: where a kill left both, the tag counts.
 
 use crate::error::{Error, Result};
-use crate::images::{Images, TagRecord};
+use crate::images::{Images, ManifestForm, TagRecord};
 use crate::records::{self, Record, Sync};
 use crate::store::Store;
 use oci::{Digest, Platform};
@@ -37,6 +37,9 @@ pub struct ListEntry {
     /// Digest of the manifest that is meant, where the image came with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
+    /// The form of the manifest that is made where there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<ManifestForm>,
     /// Annotations of the entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -62,6 +65,7 @@ impl ListRecord {
             image: entry.image.clone(),
             manifest: entry.manifest.clone(),
             index: None,
+            form: entry.form.clone(),
             updated: self.updated.clone(),
         })
     }
@@ -183,6 +187,7 @@ mod tests {
             image: (*image).clone(),
             platform: platform.parse().unwrap(),
             manifest: None,
+            form: None,
             annotations: BTreeMap::new(),
         };
         ListRecord {
@@ -199,6 +204,7 @@ mod tests {
             image: image.clone(),
             manifest: None,
             index: None,
+            form: None,
             updated: "2026-01-01T00:00:00Z".to_owned(),
         }
     }

@@ -3,13 +3,13 @@
 use super::context::scratch;
 use super::events::{BuildEvent, BuildProgress};
 use super::outputs::{Files, Output, write_directory, write_tar, write_to};
-use super::requests::{BuildReport, BuildRequest};
+use super::requests::{BuildReport, BuildRequest, ImageFormat};
 use crate::images::lookup::local_reference;
 use crate::images::{ArchiveFormat, PushRequest, Subject};
 use crate::{Engine, Error, Result};
 use oci::Platform;
 use std::path::Path;
-use storage::Lease;
+use storage::{Lease, ManifestForm};
 
 /// Finds what is wrong with outputs before anything is built.
 pub(super) fn check(request: &BuildRequest) -> Result<()> {
@@ -70,7 +70,7 @@ pub(super) fn name(
     if images.len() == 1 {
         let found = engine.find_image(&images[0].1)?;
         for tag in &tags {
-            add(engine.name_image(tag, &found)?);
+            add(engine.name_built(tag, &found, form(request))?);
         }
     } else {
         for tag in &tags {
@@ -81,6 +81,14 @@ pub(super) fn name(
         add(engine.images().add_to_list(list, &images, false)?);
     }
     Ok(())
+}
+
+/// What the build asks of its manifests.
+fn form(request: &BuildRequest) -> ManifestForm {
+    ManifestForm {
+        docker: request.format == ImageFormat::Docker,
+        annotations: request.annotations.iter().cloned().collect(),
+    }
 }
 
 fn images(platforms: &[Platform], report: &BuildReport) -> Vec<(Platform, String)> {

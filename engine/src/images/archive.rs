@@ -2,7 +2,7 @@
 
 use super::lookup::{Found, local_reference};
 use super::outgoing::{Named, send};
-use super::store_end::{Form, StoreSource};
+use super::store_end::{Form, StoreSource, Wanted};
 use super::transfer::{platform, split_transport};
 use super::{
     ArchiveFormat, ArchiveInput, Images, LoadReport, PullReport, PullRequest, PushReport, SaveRequest,
@@ -230,7 +230,7 @@ impl Images<'_> {
                     ));
                 }
             };
-            let source = StoreSource::new(self.engine, &lease, &found.image, None, Form::Plain)?;
+            let source = StoreSource::new(self.engine, &lease, &found.image, Wanted::default(), Form::Plain)?;
             let names: Vec<Reference> = match name {
                 Some(name) => vec![
                     Reference::parse_docker(name)
@@ -288,7 +288,13 @@ impl Images<'_> {
         for name in &request.images {
             let found = self.engine.find_image(name)?;
             let reference = found.name.as_deref().and_then(|name| Reference::parse(name).ok());
-            match groups.iter_mut().find(|(known, _)| known.id() == found.id()) {
+            let manifest = |found: &Found| found.tag().and_then(|tag| tag.manifest.clone());
+            // in an OCI archive, names of one image may have manifests of their own
+            let alike = |known: &Found| {
+                request.format == ArchiveFormat::Docker
+                    || (known.form(), manifest(known)) == (found.form(), manifest(&found))
+            };
+            match groups.iter_mut().find(|(known, _)| known.id() == found.id() && alike(known)) {
                 Some((_, names)) => names.extend(reference),
                 None => groups.push((found, reference.into_iter().collect())),
             }
@@ -299,7 +305,8 @@ impl Images<'_> {
                 let scratch = lease.directory().map_err(crate::error::storage("make a working directory"))?;
                 let writer = DockerArchiveWriter::new(output, "the archive", scratch);
                 for (found, names) in &groups {
-                    let source = StoreSource::new(self.engine, &lease, &found.image, None, Form::Plain)?;
+                    let source =
+                        StoreSource::new(self.engine, &lease, &found.image, Wanted::default(), Form::Plain)?;
                     send(&source, &writer.destination(names), progress).map_err(failed())?;
                 }
                 writer.finish().map_err(failed())?.flush()
@@ -307,9 +314,9 @@ impl Images<'_> {
             ArchiveFormat::Oci => {
                 let writer = OciArchiveWriter::new(output, "the archive");
                 for (found, names) in &groups {
-                    let wanted = found.tag().and_then(|tag| tag.manifest.clone());
                     let form = Form::Registry(Compression::Gzip);
-                    let source = StoreSource::new(self.engine, &lease, &found.image, wanted.as_ref(), form)?;
+                    let source =
+                        StoreSource::new(self.engine, &lease, &found.image, Wanted::named(found), form)?;
                     if names.is_empty() {
                         send(&source, &writer.destination(None), progress).map_err(failed())?;
                     }

@@ -83,6 +83,7 @@ impl Images<'_> {
                     image: record.id.clone(),
                     manifest: None,
                     index: None,
+                    form: None,
                     updated: now,
                 })
                 .map_err(failed())?;

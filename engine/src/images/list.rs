@@ -67,8 +67,12 @@ impl Images<'_> {
         let text =
             |key: &str| raw.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         let value = config.value();
-        let mut annotations = image.record.annotations.clone().unwrap_or_default();
-        if let Some(manifest) = &image.record.manifest
+        let form = found.form();
+        let docker = form.as_ref().is_some_and(|form| form.docker);
+        let mut annotations = form.map(|form| form.annotations).unwrap_or_default();
+        // the name's own, where the image was found by one
+        let manifest = found.manifest();
+        if let Some(manifest) = manifest
             && let Ok(bytes) = store.content().read(&manifest.digest, 4 << 20)
             && let Ok(manifest) = oci::Raw::<oci::Manifest>::parse(bytes, Some(&manifest.media_type))
         {
@@ -77,12 +81,7 @@ impl Images<'_> {
         let labels = value.config.labels.clone();
         Ok(ImageInspect {
             id: image.record.id.hex().to_owned(),
-            digest: image
-                .record
-                .manifest
-                .as_ref()
-                .map(|manifest| manifest.digest.to_string())
-                .unwrap_or_default(),
+            digest: manifest.map(|manifest| manifest.digest.to_string()).unwrap_or_default(),
             repo_tags: image.tags.iter().filter(|tag| is_tag(tag)).map(|tag| tag.reference.clone()).collect(),
             repo_digests: repo_digests(&image.tags),
             parent: image.record.parent.as_ref().map(|id| id.hex().to_owned()).unwrap_or_default(),
@@ -103,10 +102,10 @@ impl Images<'_> {
             },
             labels: if labels.is_empty() { None } else { Some(labels) },
             annotations,
-            manifest_type: image.record.manifest.as_ref().map_or_else(
-                || match image.record.config.media_type.as_str() {
-                    oci::media_type::DOCKER_CONFIG => oci::media_type::DOCKER_MANIFEST.to_owned(),
-                    _ => oci::media_type::OCI_MANIFEST.to_owned(),
+            manifest_type: manifest.map_or_else(
+                || match docker {
+                    true => oci::media_type::DOCKER_MANIFEST.to_owned(),
+                    false => oci::media_type::OCI_MANIFEST.to_owned(),
                 },
                 |manifest| manifest.media_type.clone(),
             ),

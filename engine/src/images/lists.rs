@@ -144,6 +144,7 @@ impl Images<'_> {
             image: found.id().clone(),
             platform,
             manifest: found.tag().and_then(|tag| tag.manifest.clone()),
+            form: found.form(),
             annotations,
         })
     }

@@ -2,9 +2,9 @@
 
 use super::Images;
 use crate::{Engine, Error, Result};
-use oci::{Digest, ImageConfig, MAX_CONFIG_BYTES, Raw};
+use oci::{Descriptor, Digest, ImageConfig, MAX_CONFIG_BYTES, Raw};
 use registry::{Name, Reference};
-use storage::{Image, TagRecord};
+use storage::{Image, ManifestForm, TagRecord};
 
 /// An image, and the name that led to it.
 #[derive(Debug, Clone)]
@@ -31,6 +31,22 @@ impl Found {
     pub(crate) fn tag(&self) -> Option<&TagRecord> {
         let name = self.name.as_ref()?;
         self.image.tags.iter().find(|tag| tag.reference == *name)
+    }
+
+    /// The manifest of the name that led here, or of the image; one of another form is not it.
+    pub(crate) fn manifest(&self) -> Option<&Descriptor> {
+        let record = &self.image.record;
+        let mut all = record.manifest.iter().chain(&record.other_manifests);
+        match self.tag() {
+            Some(TagRecord { manifest: Some(digest), .. }) => all.find(|known| known.digest == *digest),
+            Some(TagRecord { form: Some(form), .. }) if record.form().as_ref() != Some(form) => None,
+            _ => record.manifest.as_ref(),
+        }
+    }
+
+    /// The form of manifests that are made for the name that led here, or for none.
+    pub(crate) fn form(&self) -> Option<ManifestForm> {
+        self.tag().and_then(|tag| tag.form.clone()).or_else(|| self.image.record.form())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What leaves the store: an image, or a list of images with all of them.
 
 use super::lookup::{Found, local_reference};
-use super::store_end::{Form, StoreSource};
+use super::store_end::{Form, StoreSource, Wanted};
 use super::transfer::forwarder;
 use super::{ArchiveFormat, Images, TransferProgress};
 use crate::{Engine, Error, Result};
@@ -96,6 +96,7 @@ impl Engine {
                         image: self.find_image(id)?.id().clone(),
                         platform: platform.clone(),
                         manifest: None,
+                        form: None,
                         annotations: BTreeMap::new(),
                     });
                 }
@@ -129,8 +130,8 @@ impl Named {
         let form = Form::Registry(compression);
         match self {
             Named::Image(found) => {
-                let wanted = found.tag().and_then(|tag| tag.manifest.clone());
-                let source = StoreSource::new(engine, lease, &found.image, wanted.as_ref(), form)?;
+                let wanted = Wanted::named(found);
+                let source = StoreSource::new(engine, lease, &found.image, wanted, form)?;
                 Ok(Outgoing::Image(Box::new(source)))
             }
             Named::List(list) => {
@@ -169,7 +170,8 @@ impl ListSource {
                 .map_err(crate::error::storage(format!("look up an image of {}", list.reference)))?
                 .ok_or_else(|| Error::NotFound { what: "image", name: entry.image.to_string() })?;
             let form = Form::Registry(compression);
-            let source = StoreSource::new(engine, lease, &image, entry.manifest.as_ref(), form)?;
+            let wanted = Wanted { manifest: entry.manifest.as_ref(), form: entry.form.as_ref() };
+            let source = StoreSource::new(engine, lease, &image, wanted, form)?;
             let mut descriptor = source.root().descriptor();
             descriptor.platform = Some(entry.platform.clone());
             descriptor.annotations = entry.annotations.clone();
@@ -305,7 +307,8 @@ impl Images<'_> {
                     references.push(local_reference(name)?);
                 }
                 let scratch = lease.directory().map_err(crate::error::storage("make a working directory"))?;
-                let source = StoreSource::new(self.engine, &lease, &found.image, None, Form::Plain)?;
+                let source =
+                    StoreSource::new(self.engine, &lease, &found.image, Wanted::default(), Form::Plain)?;
                 let writer = DockerArchiveWriter::new(output, "the archive", scratch);
                 send(&source, &writer.destination(&references), progress).map_err(failed())?;
                 writer

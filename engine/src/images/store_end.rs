@@ -4,6 +4,7 @@
 //! each other when the manifest comes; the image's record is the last thing written. As a source it gives the very
 //! bytes that came; what was built here is compressed once, and its manifest is made, when it first leaves.
 
+use super::lookup::Found;
 use crate::time::Instant;
 use crate::{Engine, Error, Result};
 use oci::{
@@ -17,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use storage::diff::{export_layer, layer_blob};
 use storage::ingest::{LayerReader, LayerSource, StagedLayer, commit_chain, ingest_layer};
 use storage::tar::Skipped;
-use storage::{Hold, Image, ImageRecord, Lease, Store};
+use storage::{Hold, Image, ImageRecord, Lease, ManifestForm, Store};
 
 type Copied<T> = registry::Result<T>;
 
@@ -338,15 +339,35 @@ pub(super) struct StoreSource {
     pub(super) warnings: Vec<String>,
 }
 
+/// Which of an image's manifests is meant.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wanted<'a> {
+    /// The one with this digest, if all its blobs are here.
+    pub(super) manifest: Option<&'a Digest>,
+    /// Else one of this form, which is made when there is none.
+    pub(super) form: Option<&'a ManifestForm>,
+}
+
+impl<'a> Wanted<'a> {
+    /// That of the name that led to the image.
+    pub(super) fn named(found: &'a Found) -> Self {
+        match found.tag() {
+            Some(tag) => Self { manifest: tag.manifest.as_ref(), form: tag.form.as_ref() },
+            None => Self::default(),
+        }
+    }
+}
+
 impl StoreSource {
     /// Prepares an image to leave. A manifest that had to be made is remembered.
     pub(super) fn new(
         engine: &Engine,
         lease: &Lease,
         image: &Image,
-        wanted: Option<&Digest>,
+        wanted: Wanted<'_>,
         form: Form,
     ) -> Result<Self> {
+        let own = wanted.form.cloned().or_else(|| image.record.form());
         let store = engine.store()?.clone();
         let config = engine.image_config(image)?;
         let name = image.record.id.short().to_owned();
@@ -363,18 +384,26 @@ impl StoreSource {
         };
         match form {
             Form::Plain => source.make_plain(image)?,
-            Form::Registry(compression) => match source.kept_manifest(image, wanted)? {
-                Some(manifest) => source.manifest = manifest,
-                None => {
-                    if image.record.manifest.is_some() {
-                        source.warnings.push(
+            Form::Registry(compression) => {
+                match source.kept_manifest(image, wanted.manifest, own.as_ref())? {
+                    Some(manifest) => {
+                        if wanted.manifest.is_none() && own.is_some() {
+                            source.remember(image, own.as_ref(), manifest.digest())?;
+                        }
+                        source.manifest = manifest;
+                    }
+                    None => {
+                        // one of another form is none of what is wanted
+                        if image.record.manifest.is_some() && own == image.record.form() {
+                            source.warnings.push(
                             "blobs of the image's own manifest are gone: a new manifest is made, with another digest"
                                 .to_owned(),
                         );
+                        }
+                        source.make_manifest(lease, image, own, compression)?;
                     }
-                    source.make_manifest(lease, image, compression)?;
                 }
-            },
+            }
         }
         Ok(source)
     }
@@ -401,7 +430,12 @@ impl StoreSource {
     }
 
     /// The manifest that the image came with, if all its blobs are still here.
-    fn kept_manifest(&self, image: &Image, wanted: Option<&Digest>) -> Result<Option<Raw<ManifestOrIndex>>> {
+    fn kept_manifest(
+        &self,
+        image: &Image,
+        wanted: Option<&Digest>,
+        form: Option<&ManifestForm>,
+    ) -> Result<Option<Raw<ManifestOrIndex>>> {
         let record = &image.record;
         let candidates = record
             .manifest
@@ -425,10 +459,10 @@ impl StoreSource {
                 complete &= self.store.content().has(&layer.digest).map_err(failed())?;
             }
             // one of other annotations or another format is only right for a name that was given to it
-            let alike = match &record.annotations {
-                Some(annotations) if wanted != Some(&descriptor.digest) => {
-                    manifest.annotations == *annotations
-                        && manifest.config.media_type == record.config.media_type
+            let alike = match form {
+                Some(form) if wanted != Some(&descriptor.digest) => {
+                    manifest.annotations == form.annotations
+                        && (manifest.config.media_type == media_type::DOCKER_CONFIG) == form.docker
                 }
                 _ => true,
             };
@@ -439,11 +473,16 @@ impl StoreSource {
         Ok(None)
     }
 
-    fn make_manifest(&mut self, lease: &Lease, image: &Image, compression: Compression) -> Result<()> {
+    fn make_manifest(
+        &mut self,
+        lease: &Lease,
+        image: &Image,
+        form: Option<ManifestForm>,
+        compression: Compression,
+    ) -> Result<()> {
         let failed =
             || crate::error::storage(format!("compress the layers of image {}", image.record.id.short()));
-        let docker =
-            image.record.annotations.is_some() && image.record.config.media_type == media_type::DOCKER_CONFIG;
+        let docker = form.as_ref().is_some_and(|form| form.docker);
         if docker && compression != Compression::Gzip {
             return Err(Error::unsupported(
                 "compression zstd of an image in docker's format",
@@ -477,7 +516,9 @@ impl StoreSource {
             });
         }
         let mut manifest = Manifest::new(config_of(&self.config), layers);
-        manifest.annotations = image.record.annotations.clone().unwrap_or_default();
+        if let Some(form) = &form {
+            manifest.annotations = form.annotations.clone();
+        }
         if docker {
             media_type::DOCKER_CONFIG.clone_into(&mut manifest.config.media_type);
             manifest.media_type = Some(media_type::DOCKER_MANIFEST.to_owned());
@@ -489,17 +530,30 @@ impl StoreSource {
             .map_err(crate::error::document("write the manifest"))?;
         self.store.content().put(lease, raw.bytes()).map_err(failed())?;
         // remembered, so that the next push sends the same bytes
-        let record = ImageRecord { manifest: Some(raw.descriptor()), ..image.record.clone() };
+        let mut record = image.record.clone();
+        if form == record.form() {
+            record.manifest = Some(raw.descriptor());
+        } else {
+            record.other_manifests.push(raw.descriptor());
+        }
         self.store.images().put(lease, &record).map_err(failed())?;
-        for tag in &image.tags {
+        self.remember(image, form.as_ref(), raw.digest())?;
+        self.manifest = raw;
+        Ok(())
+    }
+
+    /// Names of the image that have no manifest yet and want one of this form have this one.
+    fn remember(&self, image: &Image, form: Option<&ManifestForm>, manifest: &Digest) -> Result<()> {
+        let failed = || crate::error::storage(format!("remember the manifest of image {}", self.name));
+        let own = image.record.form();
+        for tag in image.tags.iter().filter(|tag| tag.manifest.is_none()) {
             // the name of a list is none of the image's own
             let of_list = self.store.lists().get(&tag.reference).map_err(failed())?.is_some();
-            if tag.manifest.is_none() && !of_list {
-                let tag = storage::TagRecord { manifest: Some(raw.digest().clone()), ..tag.clone() };
+            if !of_list && form == tag.form.as_ref().or(own.as_ref()) {
+                let tag = storage::TagRecord { manifest: Some(manifest.clone()), ..tag.clone() };
                 self.store.images().tag(&tag).map_err(failed())?;
             }
         }
-        self.manifest = raw;
         Ok(())
     }
 

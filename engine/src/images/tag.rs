@@ -5,7 +5,7 @@ use super::{ImagePruneRequest, ImageRemoveRequest, ImageRemoved, Images, PruneRe
 use crate::filters::Filters;
 use crate::time::Instant;
 use crate::{Engine, Error, Result};
-use storage::{SweepOptions, TagRecord};
+use storage::{ManifestForm, SweepOptions, TagRecord};
 
 impl Engine {
     /// Gives a name to an image.
@@ -16,20 +16,38 @@ impl Engine {
         }
         let reference = reference.to_string();
         let source = found.tag();
+        self.put_name(&reference, found, source, found.form())
+    }
+
+    /// Gives a name to an image that was just built, whose manifest under this name will have this form.
+    pub(crate) fn name_built(&self, name: &str, found: &Found, form: ManifestForm) -> Result<String> {
+        self.put_name(&local_reference(name)?.to_string(), found, None, Some(form))
+    }
+
+    fn put_name(
+        &self,
+        reference: &str,
+        found: &Found,
+        source: Option<&TagRecord>,
+        form: Option<ManifestForm>,
+    ) -> Result<String> {
+        let record = &found.image.record;
+        let own = record.manifest.as_ref().filter(|_| form == record.form());
         let tag = TagRecord {
-            reference: reference.clone(),
+            reference: reference.to_owned(),
             image: found.id().clone(),
             manifest: source
                 .and_then(|tag| tag.manifest.clone())
-                .or_else(|| found.image.record.manifest.as_ref().map(|manifest| manifest.digest.clone())),
+                .or_else(|| own.map(|manifest| manifest.digest.clone())),
             index: source.and_then(|tag| tag.index.clone()),
+            form,
             updated: Instant::now().rfc3339(),
         };
         self.store()?
             .images()
             .tag(&tag)
             .map_err(crate::error::storage(format!("give the name {reference}")))?;
-        Ok(reference)
+        Ok(reference.to_owned())
     }
 }
 

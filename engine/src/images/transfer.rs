@@ -130,6 +130,7 @@ impl Engine {
                     image: record.id.clone(),
                     manifest: if authentic { Some(manifest.clone()) } else { record_manifest.clone() },
                     index: index.filter(|_| authentic),
+                    form: None,
                     updated: Instant::now().rfc3339(),
                 })
                 .map_err(crate::error::storage(format!("give the name {name}")))?;
