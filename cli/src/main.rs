@@ -59,6 +59,7 @@ fn options(global: &GlobalArgs) -> Result<EngineOptions, Failure> {
         cgroup_manager: global.cgroup_manager.clone(),
         runtime: global.runtime.clone(),
         tmpdir: global.tmpdir.clone(),
+        cdi_dirs: global.cdi_spec_dir.clone(),
         log_level: Some(format!("{level:?}").to_lowercase()),
     })
 }

@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) cgroup_manager: Option<String>,
     /// Program of the OCI runtime of new containers; `None` = davit itself.
     pub(crate) runtime: Option<PathBuf>,
+    /// Where devices are described, lowest precedence first.
+    pub(crate) cdi_dirs: Vec<PathBuf>,
     home: Option<PathBuf>,
 }
 
@@ -146,6 +148,7 @@ impl Config {
             driver: options.storage_driver.filter(|driver| !driver.is_empty()),
             cgroup_manager: options.cgroup_manager.filter(|manager| !manager.is_empty()),
             runtime,
+            cdi_dirs: crate::cdi::directories(&options.cdi_dirs),
             home,
         })
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod cdi;
 mod config;
 pub mod containers;
 pub mod entry;
@@ -47,6 +48,8 @@ pub struct EngineOptions {
     pub runtime: Option<String>,
     /// `--tmpdir`.
     pub tmpdir: Option<PathBuf>,
+    /// `--cdi-spec-dir`: where devices are described, lowest precedence first; empty = /etc/cdi and /var/run/cdi.
+    pub cdi_dirs: Vec<PathBuf>,
     /// `--log-level`, handed on to the commands that monitors run.
     pub log_level: Option<String>,
 }

@@ -47,6 +47,9 @@ pub(crate) enum LogLevel {
 /// Options that stand before the command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GlobalArgs {
+    /// Directory with descriptions of devices (CDI; /etc/cdi and /var/run/cdi)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cdi_spec_dir: Vec<std::path::PathBuf>,
     /// Cgroup manager of containers and build steps (cgroupfs, systemd)
     #[arg(long, value_name = "MANAGER")]
     pub(crate) cgroup_manager: Option<String>,
