@@ -316,3 +316,42 @@ fn agents_and_keys_for_ssh() {
     build(&davit, "n", &["--ssh=default=/nowhere/key"], text).fails(125, "/nowhere/key");
     assert!(crate::support::processes_with(davit.dir.path().to_str().unwrap()).is_empty());
 }
+
+/// A directory with the description of a device.
+fn described() -> tempfile::TempDir {
+    let dir = scratch();
+    std::fs::create_dir(dir.path().join("files")).unwrap();
+    std::fs::write(dir.path().join("files/lib"), "library\n").unwrap();
+    let text = format!(
+        "cdiVersion: 0.6.0\nkind: example.com/thing\ndevices:\n- name: one\n  containerEdits:\n    deviceNodes:\n    - path: /dev/thing\n      hostPath: /dev/zero\n    mounts:\n    - hostPath: {}/files\n      containerPath: /opt/thing\n      options: [ro, nosuid, nodev, bind]\ncontainerEdits:\n  env: [THING=1]\n",
+        dir.path().display()
+    );
+    std::fs::write(dir.path().join("thing.yaml"), text).unwrap();
+    dir
+}
+
+#[test]
+fn steps_with_devices_that_a_vendor_describes() {
+    let davit = Davit::with_busybox();
+    let places = described();
+    let place = format!("--cdi-spec-dir={}", places.path().display());
+    let build = |flags: &[&str], line: &str| {
+        let dir = context(&format!("FROM busybox\n{line}\n"), &[]);
+        let mut args = vec![place.as_str(), "build", "-t", "x"];
+        args.extend(flags);
+        args.push(dir.path().to_str().unwrap());
+        davit.run(args)
+    };
+    let line = "RUN --device=example.com/thing=one head -c 3 /dev/thing | wc -c > /seen; cat /opt/thing/lib >> /seen; echo $THING >> /seen";
+    build(&[], line).fails(125, "build with --allow device");
+    build(&["--allow=device"], line).ok();
+    assert_eq!(davit.sh("x", "cat /seen"), "3\nlibrary\n1");
+    // Neither the device's variable nor its mount point is part of the image.
+    assert!(!davit.inspect("x", "{{.Config.Env}}").contains("THING"));
+    assert_eq!(davit.sh("x", "ls -d /opt 2>&1 | wc -l; test -e /opt/thing; echo $?"), "1\n1");
+    let other = |options: &str| format!("RUN --device=example.com/thing=two{options} test ! -e /dev/thing");
+    build(&["--allow=device"], &other("")).ok();
+    build(&["--allow=device"], &other(",required")).fails(125, "`example.com/thing=two` is not known");
+    std::fs::write(places.path().join("thing.yaml"), "kind: example.com/thing\ncdiVersion: 0.6.0\n").unwrap();
+    build(&["--allow=device"], line).fails(125, "thing.yaml");
+}

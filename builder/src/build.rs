@@ -12,7 +12,7 @@ pub(crate) use work::NamedLayer;
 
 use crate::assemble;
 use crate::context;
-use crate::diagnostic::{Report, Severity};
+use crate::diagnostic::{Report, Severity, with_causes};
 use crate::explain::{self, Explainer};
 use crate::graph::{FileTimes, Graph, Op, Place};
 use crate::ignore::Ignore;
@@ -418,6 +418,10 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
             image: &request.image,
             all_stages: request.all_stages,
             allow: &request.allow,
+            is_device: &|name| match request.executor.described_device(name) {
+                Ok(found) => Ok(found.is_some()),
+                Err(error) => Err(with_causes(error.as_ref())),
+            },
             times: request.file_times(),
         },
         &|reference, platform| images.get(reference, platform),

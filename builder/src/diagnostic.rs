@@ -284,6 +284,27 @@ fn edit_distance(left: &[char], right: &[char]) -> usize {
     last[right.len()]
 }
 
+/// An error with its causes, in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    caused_by(&error.to_string(), error.source())
+}
+
+/// A message with the causes of what it tells, in one line.
+pub fn caused_by(message: &str, source: Option<&dyn std::error::Error>) -> String {
+    let mut text = message.to_owned();
+    let mut next = source;
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        // A transparent wrapper says the same again, and some messages end in their cause.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

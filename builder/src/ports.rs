@@ -31,6 +31,13 @@ pub trait Executor: Sync {
         Ok(())
     }
 
+    /// Paths that a step with this device finds mounted over, where a vendor describes the device (CDI); `None` where
+    /// nobody does. Asked before anything runs.
+    fn described_device(&self, name: &str) -> Result<Option<Vec<String>>, PortError> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// Paths that every step finds mounted over, besides [`StepSpec::mounts`], and that the runtime may have to
     /// create as mount points. The builder takes those that it created, and that stayed empty, out of the layer.
     fn mount_points(&self) -> &[&str] {
@@ -71,7 +78,7 @@ pub struct StepSpec {
     pub mounts: Vec<StepMount>,
     /// Whether `RUN --security=insecure` was asked for (and allowed).
     pub insecure: bool,
-    /// Devices of the host that the step sees (`RUN --device`, and allowed): paths.
+    /// Devices that the step sees (`RUN --device`, and allowed): paths of the host, or names that are described.
     pub devices: Vec<String>,
     /// Host name, where the build fixes one (`BUILDKIT_SANDBOX_HOSTNAME`).
     pub hostname: Option<String>,

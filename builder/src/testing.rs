@@ -171,6 +171,7 @@ pub fn lower_stages(bytes: &[u8]) {
             image: &crate::build::ImageOptions::default(),
             all_stages: false,
             allow: &std::collections::BTreeSet::new(),
+            is_device: &|_| Ok(false),
             times: crate::graph::FileTimes::Kept,
         },
         &|reference, _| image(reference),

@@ -70,7 +70,8 @@ fn parse(text: &str) -> Option<(&str, &str)> {
         text.chars().all(|letter| letter.is_ascii_alphanumeric() || marks.contains(letter))
     };
     let is_kind = |text: &str| starts(text) && ends(text) && of(text, "_-.");
-    let is_device = name.starts_with(|first: char| first.is_ascii_alphanumeric()) && ends(name) && of(name, "_-.:");
+    let is_device =
+        name.starts_with(|first: char| first.is_ascii_alphanumeric()) && ends(name) && of(name, "_-.:");
     (is_kind(vendor) && is_kind(class) && is_device).then_some((kind, name))
 }
 
@@ -162,10 +163,7 @@ fn edits_of(directories: &[PathBuf], names: &[String], required: bool) -> Result
                 return Ok(None);
             }
             let places: Vec<_> = directories.iter().map(|place| place.display().to_string()).collect();
-            return Err(Error::invalid(
-                what(),
-                format!("no file in {} describes it", places.join(" or ")),
-            ));
+            return Err(Error::invalid(what(), format!("no file in {} describes it", places.join(" or "))));
         };
         let failed = |reason: String| Error::invalid(what(), format!("{}: {reason}", path.display()));
         let described = description.devices.iter().find(|described| described.name == device);
@@ -284,7 +282,10 @@ impl Edits {
             None => Ok(self),
             Some(hook) => Err(Error::unsupported(
                 format!("device {name}"),
-                format!("its description wants the hook {} to run, and hooks are not built yet", hook.path.display()),
+                format!(
+                    "its description wants the hook {} to run, and hooks are not built yet",
+                    hook.path.display()
+                ),
             )),
         }
     }
@@ -324,10 +325,17 @@ impl Node {
         };
         let device = stat.rdev();
         let differs = |wanted: Option<u32>, has: u32| wanted.is_some_and(|wanted| wanted != has);
-        let what = if self.r#type.as_deref().is_some_and(|letter| !letter.is_empty() && !letters.contains(&letter)) {
+        let what = if self
+            .r#type
+            .as_deref()
+            .is_some_and(|letter| !letter.is_empty() && !letters.contains(&letter))
+        {
             "type"
         } else if differs(self.major.filter(|_| self.major != Some(0)), rustix::fs::major(device))
-            || differs(self.minor.filter(|_| self.major.is_some_and(|major| major != 0)), rustix::fs::minor(device))
+            || differs(
+                self.minor.filter(|_| self.major.is_some_and(|major| major != 0)),
+                rustix::fs::minor(device),
+            )
         {
             "number"
         } else if differs(self.file_mode.map(|mode| mode & 0o777), stat.mode() & 0o777) {

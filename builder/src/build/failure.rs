@@ -1,7 +1,7 @@
 //! What a failed step tells: the instruction with its lines, the stage, the command, how it ended, its last words.
 
 use super::BuildRequest;
-use crate::diagnostic::{Diagnostic, Report};
+use crate::diagnostic::{Diagnostic, Report, with_causes};
 use crate::graph::Place;
 use crate::ops;
 use crate::parse::{self, Source, Span};
@@ -83,19 +83,6 @@ fn command_line(argv: &[String]) -> String {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
     }
-}
-
-fn with_causes(error: &ops::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            let _ = write!(text, ": {words}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

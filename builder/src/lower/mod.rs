@@ -45,6 +45,8 @@ pub(crate) struct Options<'a> {
     pub(crate) all_stages: bool,
     /// What steps may ask for beyond the usual.
     pub(crate) allow: &'a BTreeSet<String>,
+    /// Whether a vendor describes a device of this name here, or why that cannot be said.
+    pub(crate) is_device: &'a dyn Fn(&str) -> Result<bool, String>,
     /// What becomes of the times of new files.
     pub(crate) times: crate::graph::FileTimes,
 }

@@ -136,8 +136,8 @@ impl Lowering<'_> {
         Err(self.fail(error.with_hint(format!("build with --allow {entitlement}"))))
     }
 
-    /// `NAME[,required]`: a device of the host by its path. Devices that a vendor describes (CDI) are not known, so
-    /// one that is not required is left out, as where there is none.
+    /// `NAME[,required]`: a device of the host by its path, or one that a vendor describes (CDI). One of the latter
+    /// that is not required and that nobody describes here is left out.
     fn device(&self, text: &str, span: Span) -> Result<Option<String>, Error> {
         let mut parts = text.split(',');
         let name = parts.next().unwrap_or_default();
@@ -149,15 +149,19 @@ impl Lowering<'_> {
                 _ => return Err(self.refuse(span, format!("a device has no option `{part}`"))),
             }
         }
-        if name.starts_with("/dev/") {
+        let is_known = match name.starts_with("/dev/") {
+            true => true,
+            false => (self.options.is_device)(name).map_err(|why| self.refuse(span, why))?,
+        };
+        if is_known {
             self.need("device", "RUN --device", span)?;
             return Ok(Some(name.to_owned()));
         }
         if required || !name.contains('/') {
             let error = Diagnostic::error(span, format!("the device `{name}` is not known"));
-            return Err(self.fail(
-                error.with_hint("devices are given by path, like /dev/fuse; CDI names are not supported"),
-            ));
+            return Err(self.fail(error.with_hint(
+                "devices are given by path, like /dev/fuse, or as VENDOR/CLASS=NAME where a file in /etc/cdi or /var/run/cdi describes them",
+            )));
         }
         Ok(None)
     }

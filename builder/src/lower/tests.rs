@@ -52,6 +52,7 @@ fn try_lower(text: &str, args: &[(&str, &str)], target: Option<&str>) -> Result<
             image: &crate::build::ImageOptions::default(),
             all_stages: false,
             allow: &BTreeSet::new(),
+            is_device: &|_| Ok(false),
             times: crate::graph::FileTimes::Kept,
         },
         &|reference, _| if reference == "base" { Ok(Arc::new(base())) } else { Err("no such image".into()) },

@@ -129,6 +129,13 @@ pub(crate) fn run<'a>(
     let mut points: Vec<String> =
         around.executor.mount_points().iter().map(|point| (*point).to_owned()).collect();
     points.extend(extra.mounts.iter().map(|mount| mount.target.clone()));
+    for name in &op.devices {
+        let described = around
+            .executor
+            .described_device(name)
+            .map_err(|source| Error::Port { action: format!("look for device {name}"), source })?;
+        points.extend(described.unwrap_or_default());
+    }
     let missing = stubs::find_missing(&workspace.read(rootfs)?, &points)?;
 
     let active = workspace.prepare(parent.as_deref())?;

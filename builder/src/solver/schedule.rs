@@ -3,6 +3,7 @@
 use super::{Broken, Message, Order, Solved, VertexKeys, Work};
 use crate::cache::Key;
 use crate::cache::key::Input;
+use crate::diagnostic::with_causes;
 use crate::explain::Miss;
 use crate::graph::VertexId;
 use crate::ports::Event;
@@ -484,20 +485,4 @@ impl<'a, W: Work> Schedule<'a, W> {
         });
         Ok(Solved { outputs, ran: self.ran, cached: self.cached, keys: keys.collect() })
     }
-}
-
-/// An error's text with those of its causes.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // A transparent wrapper says the same again.
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -222,7 +222,7 @@ fn what_a_build_must_allow() {
     lab.build_with(device, &Options { allow: vec!["device"], ..Options::default() });
     lab.build("FROM busybox\nRUN --device=vendor.example/gpu=all true\n");
     let required = "FROM busybox\nRUN --device=vendor.example/gpu=all,required true\n";
-    fails(lab.try_build(required, &Options::default()), "CDI names are not supported");
+    fails(lab.try_build(required, &Options::default()), "`vendor.example/gpu=all` is not known");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The builder's errors as the engine's.
 
 use crate::{Error, ErrorKind};
-use std::fmt::Write as _;
+use builder::diagnostic::caused_by;
 
 pub(super) fn build_error(error: builder::build::Error) -> Error {
     use builder::build::Error as Broken;
@@ -20,7 +20,7 @@ pub(super) fn build_error(error: builder::build::Error) -> Error {
             let kind = source.downcast_ref::<Error>().map_or(ErrorKind::Internal, Error::kind);
             let mut place = place.clone();
             for diagnostic in &mut place.diagnostics {
-                diagnostic.message = with_causes(&diagnostic.message, Some(&**source));
+                diagnostic.message = caused_by(&diagnostic.message, Some(&**source));
             }
             Error::Containerfile { rendered: place.render(false), kind }
         }
@@ -41,18 +41,4 @@ fn step_kind(error: &(dyn std::error::Error + 'static)) -> ErrorKind {
         next = error.source();
     }
     ErrorKind::Internal
-}
-
-/// A message with its causes on the same line; what is said already is left out.
-fn with_causes(message: &str, source: Option<&dyn std::error::Error>) -> String {
-    let mut text = message.to_owned();
-    let mut next = source;
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            let _ = write!(text, ": {words}");
-        }
-        next = cause.source();
-    }
-    text
 }

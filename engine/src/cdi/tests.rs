@@ -17,7 +17,8 @@ impl Place {
     }
 
     fn edits(&self, names: &[&str]) -> Result<Edits> {
-        let places = [self.dir.path().join("low"), self.dir.path().join("missing"), self.dir.path().join("high")];
+        let places =
+            [self.dir.path().join("low"), self.dir.path().join("missing"), self.dir.path().join("high")];
         edits(&places, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
     }
 }
@@ -37,7 +38,19 @@ fn names() {
     for name in ["nvidia.com/gpu=all", "a/b=0", "v-1.x/c_d=GPU-1:2.3"] {
         assert!(is_name(name), "{name}");
     }
-    for text in ["/dev/null", "/dev/a=b", "a/b", "a/b=", "=x", "a=b", "1a/b=c", "a./b=c", "a/b=-c", "a/b/c=d", "a/b=c d"] {
+    for text in [
+        "/dev/null",
+        "/dev/a=b",
+        "a/b",
+        "a/b=",
+        "=x",
+        "a=b",
+        "1a/b=c",
+        "a./b=c",
+        "a/b=-c",
+        "a/b/c=d",
+        "a/b=c d",
+    ] {
         assert!(!is_name(text), "{text}");
     }
 }

@@ -103,9 +103,20 @@ impl<'a> StepExecutor<'a> {
         Ok(step_exit(&exit))
     }
 
+    /// What devices of these names bring.
+    fn described(&self, names: &[String]) -> Result<crate::cdi::Edits> {
+        if names.is_empty() {
+            return Ok(crate::cdi::Edits::default());
+        }
+        crate::cdi::edits(&self.engine.config().cdi_dirs, names)?.without_hooks(&names.join(", "))
+    }
+
     pub(super) fn spec(&self, step: &StepSpec, workspace: &Workspace) -> Result<oci_spec::runtime::Spec> {
         let view = View::of_mounts(&step.rootfs)?;
-        let user = user_in(&view, &step.user, &self.settings.groups)?;
+        let (paths, names): (Vec<_>, Vec<_>) = step.devices.iter().partition(|name| name.starts_with('/'));
+        let described = self.described(&names.into_iter().cloned().collect::<Vec<_>>())?;
+        let mut user = user_in(&view, &step.user, &self.settings.groups)?;
+        user.additional_gids.extend(described.groups.iter().copied());
         let cwd = if step.cwd.is_empty() { "/" } else { step.cwd.as_str() };
         ensure_directory(view, &step.rootfs, Path::new(cwd), (user.uid, user.gid))?;
         let network = match (step.network, self.settings.network) {
@@ -116,18 +127,20 @@ impl<'a> StepExecutor<'a> {
         names.hostname = step.hostname.clone();
         names.host_network = network == NamespaceSource::Host;
         let mut mounts = self.settings.mounts.clone();
+        crate::cdi::mounts_over(&mut mounts, &described);
         for (number, mount) in step.mounts.iter().enumerate() {
             mounts.push(workspace.mount(number, mount)?);
         }
         let mut devices = self.settings.devices.clone();
-        for device in &step.devices {
+        for device in paths {
             devices.push(options::Device::parse(device)?);
         }
+        devices.extend(described.devices.iter().cloned());
         let options = SpecOptions {
             id: step.id.clone(),
             rootfs: PathBuf::from("/"),
             args: step.argv.clone(),
-            image_env: step.env.clone(),
+            image_env: described.environment(&step.env),
             cwd: Some(PathBuf::from(cwd)),
             user,
             hostname: step.hostname.clone(),
@@ -157,6 +170,18 @@ impl Executor for StepExecutor<'_> {
 
     fn can_run(&self, platform: &oci::Platform) -> std::result::Result<(), PortError> {
         super::emulation::check(platform).map_err(Into::into)
+    }
+
+    fn described_device(&self, name: &str) -> std::result::Result<Option<Vec<String>>, PortError> {
+        if !crate::cdi::is_name(name) {
+            return Ok(None);
+        }
+        let found = crate::cdi::find(&self.engine.config().cdi_dirs, name)?;
+        let found = found.map(|edits| edits.without_hooks(name)).transpose()?;
+        let points = |edits: crate::cdi::Edits| {
+            edits.mounts.iter().map(|mount| mount.destination.to_string_lossy().into_owned()).collect()
+        };
+        Ok(found.map(points))
     }
 
     fn repairs(&self) -> bool {
