@@ -1,4 +1,4 @@
-//! Values of secrets in what is public of an image besides its files: config, history, labels.
+//! Values of secrets in what is public of an image besides its files: config, history, labels, annotations.
 
 use super::{BuildRequest, Error};
 use crate::lower::Lowered;
@@ -14,6 +14,11 @@ pub(super) fn check(request: &BuildRequest<'_>, lowered: &Lowered, search: &Sear
         for text in texts.into_iter().flatten() {
             look(request, search, text, &|| format!("history, `{}`", beginning(search, text)))?;
         }
+    }
+    for (name, text) in &request.image.annotations {
+        let place = || format!("annotation {}", search.redact(name));
+        look(request, search, name, &place)?;
+        look(request, search, text, &place)?;
     }
     // Only strings, numbers and lists; serialising them cannot fail.
     let config = serde_json::to_value(&lowered.config).expect("an image config is plain data");

@@ -46,6 +46,7 @@ pub(crate) struct Options {
     pub(crate) now: bool,
     pub(crate) ignore: Option<&'static str>,
     pub(crate) labels: Vec<(&'static str, &'static str)>,
+    pub(crate) annotations: Vec<(&'static str, &'static str)>,
     pub(crate) secrets: Vec<(&'static str, &'static str)>,
     pub(crate) proxy: Vec<(&'static str, &'static str)>,
     pub(crate) named: Vec<(&'static str, NamedContext)>,
@@ -124,6 +125,7 @@ impl Lab {
             platform: Platform::host(),
             image: builder::build::ImageOptions {
                 labels: owned(&options.labels),
+                annotations: owned(&options.annotations).into_iter().collect(),
                 env: owned(&options.env),
                 ..Default::default()
             },

@@ -7,7 +7,7 @@
 mod export;
 mod walk;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use oci::{DiffId, Digester};
@@ -17,7 +17,7 @@ pub use walk::write_changes;
 
 use crate::error::Result;
 use crate::ingest::LayerError;
-use crate::ingest::pipe::pipe;
+use crate::ingest::pipe::{CHUNK, PipeWriter, pipe};
 use crate::snapshot::WhiteoutFormat;
 use crate::store::Store;
 use crate::tar::{self, TreeWriter, WriteOptions, Written};
@@ -41,14 +41,15 @@ pub fn diff_id_of(store: &Store, name: &str) -> Result<Diff> {
     diff_id_watched(store, name, &mut |_| {})
 }
 
-/// The same as [`diff_id_of`], and shows the whole stream to `watch`, piece by piece, on its way to the digest.
+/// The same as [`diff_id_of`], and shows the whole stream to `watch`, piece by piece, on its way to the digest. Reading
+/// is quicker than hashing, so the reading thread is the one that has the time to look.
 pub fn diff_id_watched(store: &Store, name: &str, watch: &mut (dyn FnMut(&[u8]) + Send)) -> Result<Diff> {
     let (sink, mut source) = pipe();
+    let sink = Watched { sink, current: Vec::new(), watch };
     let (written, diff_id) = std::thread::scope(|scope| {
         let hashing = scope.spawn(move || {
             let mut digester = Digester::new();
             while let Some(chunk) = source.receive() {
-                watch(&chunk);
                 digester.update(&chunk);
                 source.give_back(chunk);
             }
@@ -66,6 +67,38 @@ pub fn diff_id_watched(store: &Store, name: &str, watch: &mut (dyn FnMut(&[u8]) 
         content_size: written.content_size,
         entries: written.entries,
     })
+}
+
+/// A pipe whose whole buffers are shown to somebody before they are sent.
+struct Watched<'a> {
+    sink: PipeWriter,
+    current: Vec<u8>,
+    watch: &'a mut (dyn FnMut(&[u8]) + Send),
+}
+
+impl Watched<'_> {
+    fn send(&mut self) -> io::Result<()> {
+        (self.watch)(&self.current);
+        self.sink.send(std::mem::take(&mut self.current))
+    }
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.current.capacity() == 0 {
+            self.current = self.sink.buffer();
+        }
+        let length = bytes.len().min(CHUNK - self.current.len());
+        self.current.extend_from_slice(&bytes[..length]);
+        if self.current.len() == CHUNK {
+            self.send()?;
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()
+    }
 }
 
 /// The path of the entry that byte `offset` of a snapshot's stream belongs to, be it header or content; `None` behind
