@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use crate::support::{Access, Davit, Registry, context, mounts_below, scratch, tool};
+use crate::support::{Access, Davit, Registry, context, finish, mounts_below, scratch, tool};
 
 #[test]
 fn containerfile_errors_show_the_place() {
@@ -33,6 +33,36 @@ fn containerfile_errors_show_the_place() {
     davit.run(["build", "/no/such/context"]).fails(125, "/no/such/context");
     let empty = scratch();
     davit.run(["build", empty.path().to_str().unwrap()]).fails(125, "Containerfile");
+}
+
+#[test]
+fn files_that_a_shell_passes_as_pipes_are_read() {
+    let davit = Davit::with_busybox();
+    let dir = context("FROM scratch\n", &[]);
+    tool("mkfifo", [dir.path().join("fifo")]).ok();
+    let shell = |script: &str| {
+        let davit = davit.command();
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", script, davit.get_program().to_str().unwrap()]).args(davit.get_args());
+        for (name, value) in davit.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        finish(command.current_dir(dir.path()))
+    };
+    for script in [
+        "\"$0\" \"$@\" build -q -t x -f <(sleep 0.2; echo FROM busybox; echo ENV A=1) .",
+        "\"$0\" \"$@\" build -q -t x -f <(echo FROM busybox) -f <(echo ENV A=1) .",
+        "{ sleep 0.2; echo FROM busybox; echo ENV A=1; } > fifo & \"$0\" \"$@\" build -q -t x -f fifo .",
+    ] {
+        shell(script).ok();
+        assert_eq!(davit.sh("x", "echo $A"), "1", "{script}");
+        davit.run(["rmi", "x"]).ok();
+    }
+    let shown = shell("\"$0\" \"$@\" run --rm --env-file <(echo A=passed) busybox sh -c 'echo $A'").ok();
+    assert_eq!(shown, "passed");
 }
 
 #[test]

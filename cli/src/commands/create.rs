@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use engine::Engine;
 use engine::containers::{CreateRequest, RunRequest, SessionEnd, Streams};
@@ -17,6 +18,8 @@ use crate::output::{self, progress};
 
 /// Most bytes of an environment or label file.
 const FILE_LIMIT: u64 = 1 << 20;
+/// How long a FIFO may have no writer. Docker and Podman wait for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `davit create`
 pub(crate) fn create(engine: &Engine, args: CreateArgs) -> Outcome {
@@ -137,17 +140,11 @@ pub(crate) fn lines(path: &Path) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
-/// A small text file.
+/// A small text file, or what a shell passes in its place.
 pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
-    use std::io::Read;
     let attempt = || format!("read {}", path.display());
-    let mut text = String::new();
-    let file = std::fs::File::open(path).attempt(attempt())?;
-    file.take(FILE_LIMIT + 1).read_to_string(&mut text).attempt(attempt())?;
-    if text.len() as u64 > FILE_LIMIT {
-        return Err(Failure::new(format!("{}: it is larger than {FILE_LIMIT} bytes", attempt())));
-    }
-    Ok(text)
+    let bytes = sys::named_file::read(path, FILE_LIMIT, PATIENCE).attempt(attempt())?;
+    String::from_utf8(bytes).map_err(|_| Failure::new(format!("{}: it is not UTF-8 text", attempt())))
 }
 
 /// Reads `KEY[=VALUE]` words.

@@ -6,7 +6,9 @@ use crate::{Error, Result};
 use builder::context::find_ignore_file;
 use rustix::fs::{FileType, OFlags};
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Names of a Containerfile that nobody names, best first.
 const NAMES: [&str; 2] = ["Containerfile", "Dockerfile"];
@@ -24,9 +26,11 @@ impl Containerfile {
         if let Some((name, text)) = &opened.containerfile {
             return Ok(Self { name: name.clone(), text: text.clone(), path: None });
         }
-        let read = |path: PathBuf| -> Result<Self> {
-            Ok(Self { name: path.display().to_string(), text: read_text(&path)?, path: Some(path) })
+        let read_in = |path: PathBuf, patience| -> Result<Self> {
+            let text = read_text(&path, patience)?;
+            Ok(Self { name: path.display().to_string(), text, path: Some(path) })
         };
+        let read = |path| read_in(path, PATIENCE);
         let context = opened.directory.as_deref();
         match &request.containerfile {
             ContainerfileSource::Text { name, text } => {
@@ -59,7 +63,7 @@ impl Containerfile {
                     let path = context.join(name);
                     // What is no file is refused, not passed over: another one may have been meant.
                     if !opened.foreign && path.symlink_metadata().is_ok() {
-                        return read(path);
+                        return read_in(path, Duration::ZERO);
                     }
                     if opened.foreign
                         && let Some(text) = read_inside(context, Path::new(name))?
@@ -85,7 +89,7 @@ impl Containerfile {
         opened: &Opened,
     ) -> Result<Option<(String, String)>> {
         if let Some(path) = &request.ignore_file {
-            return Ok(Some((path.display().to_string(), read_text(path)?)));
+            return Ok(Some((path.display().to_string(), read_text(path, PATIENCE)?)));
         }
         let Some(context) = &opened.directory else { return Ok(None) };
         if opened.foreign {
@@ -99,33 +103,34 @@ impl Containerfile {
             return Ok(None);
         }
         match find_ignore_file(context, self.path.as_deref()) {
-            Some(path) => Ok(Some((path.display().to_string(), read_text(&path)?))),
+            Some(path) => Ok(Some((path.display().to_string(), read_text(&path, Duration::ZERO)?))),
             None => Ok(None),
         }
     }
 }
 
-/// Reads a regular file, or what a shell passes as `/dev/fd/N`. Anything else could keep the build waiting for ever.
-pub(super) fn read_text(path: &Path) -> Result<String> {
-    use std::os::unix::fs::OpenOptionsExt;
+/// How long a FIFO that the user names may have no writer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads a regular file, a FIFO, or what a shell passes as `/dev/fd/N`. Anything else could keep the build waiting for
+/// ever, and so could a FIFO to which nothing is written: that is waited for as long as `patience` says.
+pub(super) fn read_text(path: &Path, patience: Duration) -> Result<String> {
     let failed = |error| Error::os(format!("read {}", path.display()), error);
     let refused = |reason: &str| Error::invalid(path.display().to_string(), reason.to_owned());
     let passed = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|start| path.starts_with(start));
-    let waiting = if passed { OFlags::empty() } else { OFlags::NONBLOCK };
-    let flags = (waiting | OFlags::NOCTTY).bits().cast_signed();
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
-    let kind = file.metadata().map_err(failed)?.file_type();
+    let kind = path.metadata().map_err(failed)?.file_type();
     if kind.is_dir() {
         return Err(refused("it is a directory"));
     }
-    if !kind.is_file() && !passed {
+    if !kind.is_file() && !kind.is_fifo() && !passed {
         return Err(refused("it is no regular file"));
     }
-    let mut bytes = Vec::new();
-    file.take(CONTAINERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > CONTAINERFILE_LIMIT {
-        return Err(refused(&format!("it is larger than {} MiB", CONTAINERFILE_LIMIT >> 20)));
-    }
+    let bytes = sys::named_file::read(path, CONTAINERFILE_LIMIT, patience).map_err(|error| {
+        match error.kind() == std::io::ErrorKind::FileTooLarge {
+            true => refused(&format!("it is larger than {} MiB", CONTAINERFILE_LIMIT >> 20)),
+            false => failed(error),
+        }
+    })?;
     String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8 text"))
 }
 

@@ -12,6 +12,7 @@ pub mod lock;
 pub mod loopback;
 pub mod memfd;
 pub mod mount;
+pub mod named_file;
 pub mod pidfd;
 pub mod process;
 pub mod pty;
