@@ -26,6 +26,9 @@ fn memory() {
     if controller("memory") {
         assert_eq!(done.code, 137, "{done:#?}");
         assert_eq!(davit.inspect("m", "{{.State.OOMKilled}}"), "true");
+        assert!(done.stderr.contains("out of memory, limit 32 MiB, highest use 3"), "{done:#?}");
+        let told = davit.inspect("m", "{{.State.Error}}");
+        assert!(told.contains("limit 32 MiB, highest use 3"), "{told}");
     } else {
         done.fails(125, "memory");
     }

@@ -184,7 +184,7 @@ fn exit_text(exit: &StepExit) -> String {
 }
 
 /// A number of bytes for people.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let Some(power) = (1..=units.len()).rev().find(|power| count >> (10 * power) > 0) else {
         return format!("{count} B");

@@ -60,10 +60,17 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// The exit code for the end of a session: the process's own, 0 after detaching.
+/// The exit code for the end of a session: the process's own, 0 after detaching. Says it when memory ran out.
 pub(crate) fn exit_code(end: SessionEnd) -> u8 {
+    let low = |code: i32| u8::try_from(code & 0xff).unwrap_or(u8::MAX);
     match end {
-        SessionEnd::Exited(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+        SessionEnd::Exited(code) => low(code),
+        SessionEnd::OutOfMemory { code, memory } => {
+            output::note(&format!(
+                "Error: a process of the container was {memory} (--memory sets the limit)"
+            ));
+            low(code)
+        }
         SessionEnd::Detached => 0,
     }
 }

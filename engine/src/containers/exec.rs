@@ -97,6 +97,6 @@ impl Containers<'_> {
             .map_err(|error| crate::error::runtime(attempt(), error))?;
         launched.finish();
         files::remove_tree(&session_dir)?;
-        Ok(Executed { session, end: Some(SessionEnd::Exited(exit.code)) })
+        Ok(Executed { session, end: Some(SessionEnd::of(&exit)) })
     }
 }

@@ -1,6 +1,6 @@
 //! A container as Podman's `inspect` shows it.
 
-use super::{ContainerSize, Containers, Status};
+use super::{ContainerSize, Containers, OutOfMemory, Status};
 use crate::options::{MountKind, Namespace, Seccomp};
 use crate::spec::Host;
 use crate::state::{ContainerRecord, files};
@@ -283,7 +283,10 @@ impl Containers<'_> {
                 _ => 0,
             },
             exit_code: seen.exit_code(),
-            error: seen.start.error.clone(),
+            error: match seen.exit.as_ref().and_then(OutOfMemory::of) {
+                Some(memory) if seen.start.error.is_empty() => memory.to_string(),
+                _ => seen.start.error.clone(),
+            },
             started_at: time(seen.started_nanos()),
             finished_at: time(seen.finished_nanos()),
             cgroup_path: seen

@@ -173,8 +173,52 @@ impl Streams {
 pub enum SessionEnd {
     /// The process exited with this code (128 + signal for a signal).
     Exited(i32),
+    /// The kernel killed a process of it for want of memory.
+    OutOfMemory {
+        /// The exit code: not always 137, the process killed may have been another one.
+        code: i32,
+        /// What is known of the memory.
+        memory: OutOfMemory,
+    },
     /// The detach keys were typed; the process goes on.
     Detached,
+}
+
+impl SessionEnd {
+    pub(crate) fn of(exit: &runtime::ExitRecord) -> Self {
+        match OutOfMemory::of(exit) {
+            Some(memory) => Self::OutOfMemory { code: exit.code, memory },
+            None => Self::Exited(exit.code),
+        }
+    }
+}
+
+/// That a container had not memory enough, as a text: `killed: out of memory, limit 32 MiB, highest use 32 MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// The limit in bytes, if there was one.
+    pub limit: Option<u64>,
+    /// The highest use in bytes, where the kernel tells.
+    pub peak: Option<u64>,
+}
+
+impl OutOfMemory {
+    pub(crate) fn of(exit: &runtime::ExitRecord) -> Option<Self> {
+        exit.oom_killed.then_some(Self { limit: exit.memory_limit_bytes, peak: exit.memory_peak_bytes })
+    }
+}
+
+impl std::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("killed: out of memory")?;
+        if let Some(limit) = self.limit {
+            write!(f, ", limit {}", builder::ops::bytes(limit))?;
+        }
+        if let Some(peak) = self.peak {
+            write!(f, ", highest use {}", builder::ops::bytes(peak))?;
+        }
+        Ok(())
+    }
 }
 
 /// Run a container.

@@ -149,12 +149,12 @@ impl Pumped {
     /// The session's end, with the exit record from the run directory where the monitor did not send it.
     pub(crate) fn end(self, run_dir: &Path) -> Result<SessionEnd> {
         Ok(match self {
-            Pumped::Exited(record) => SessionEnd::Exited(record.code),
+            Pumped::Exited(record) => SessionEnd::of(&record),
             Pumped::Detached => SessionEnd::Detached,
             Pumped::Lost => {
                 let record = runtime::wait(run_dir, None)
                     .map_err(|error| crate::error::runtime("wait for the container", error))?;
-                SessionEnd::Exited(record.map_or(255, |record| record.code))
+                record.as_ref().map_or(SessionEnd::Exited(255), SessionEnd::of)
             }
         })
     }

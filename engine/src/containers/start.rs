@@ -119,7 +119,7 @@ impl Containers<'_> {
                 // the monitor need not run the cleanup: it is done here, and in this process it costs nothing
                 self.cleanup(&record.id, false)?;
                 launched.finish();
-                Ok(Some(SessionEnd::Exited(exit.code)))
+                Ok(Some(SessionEnd::of(&exit)))
             }
         }
     }
