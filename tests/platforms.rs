@@ -1,6 +1,6 @@
 //! Several platforms, and lists of images.
 
-use crate::support::{Access, Davit, Registry, context, scratch, tool};
+use crate::support::{Access, Davit, Registry, context, finish, scratch, tool};
 
 const TEXT: &str = "FROM --platform=$BUILDPLATFORM busybox AS tools\nARG TARGETARCH\nRUN echo \"for $TARGETARCH\" > /made\nFROM scratch\nARG TARGETPLATFORM\nCOPY --from=tools /made /made\nLABEL platform=$TARGETPLATFORM\n";
 const BOTH: &str = "linux/amd64,linux/arm64";
@@ -214,4 +214,106 @@ fn a_foreign_step_runs_through_an_emulator() {
     done.ok();
     assert!(done.stderr.contains("/bin/prog said"), "{done:#?}");
     assert_eq!(davit.inspect("r", "{{.Architecture}}"), "riscv64");
+}
+
+/// What skopeo gets of a registry, and podman's view of the same index.
+fn peers_see(name: &str) -> serde_json::Value {
+    let skopeo = tool("skopeo", ["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]).ok();
+    // This podman has no flag for it here.
+    let conf = scratch();
+    let file = conf.path().join("registries.conf");
+    let host = name.split('/').next().unwrap();
+    std::fs::write(&file, format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n")).unwrap();
+    let mut podman = std::process::Command::new("podman");
+    podman.args(["manifest", "inspect", name]).env("CONTAINERS_REGISTRIES_CONF", &file);
+    let podman = finish(&mut podman).ok();
+    let (skopeo, podman): (serde_json::Value, serde_json::Value) =
+        (serde_json::from_str(&skopeo).unwrap(), serde_json::from_str(&podman).unwrap());
+    assert_eq!(architectures(&skopeo), architectures(&podman));
+    // This podman shows every index as a list of Docker's; its entries are what counts.
+    let digests = |index: &serde_json::Value| -> Vec<serde_json::Value> {
+        index["manifests"].as_array().unwrap().iter().map(|entry| entry["digest"].clone()).collect()
+    };
+    assert_eq!(digests(&skopeo), digests(&podman));
+    skopeo
+}
+
+#[test]
+fn lists_are_taken_changed_and_sent_as_peers_see_them() {
+    let davit = Davit::new();
+    let dir = context("FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY f /f\n", &[("f", "1\n")]);
+    let path = dir.path().to_str().unwrap();
+    let registry = Registry::start(Access::Plain);
+    let at = |name: &str| format!("{}/{name}", registry.host);
+    let push = |list: &str, flags: &[&str], to: &str| {
+        let (mut args, to) =
+            (vec!["manifest", "push", "-q", "--tls-verify=false"], format!("docker://{}", at(to)));
+        args.extend(flags);
+        args.extend([list, to.as_str()]);
+        davit.run(args)
+    };
+    davit.run(["build", "-q", "--platform=linux/arm64,linux/s390x,linux/arm/v7", "--tag=three", path]).ok();
+    push("three", &[], "three:1").ok();
+    // Another store takes the whole of it, or the one for a platform.
+    let other = Davit::new();
+    other.run(["manifest", "create", "copy"]).ok();
+    let from = at("three:1");
+    other.run(["manifest", "add", "--all", "--tls-verify=false", "copy", &from]).ok();
+    let copied = index(&other, "copy");
+    assert_eq!(copied["manifests"], index(&davit, "three")["manifests"]);
+    other.run(["manifest", "create", "--all", "--tls-verify=false", "copy2", &from]).ok();
+    assert_eq!(index(&other, "copy2")["manifests"], copied["manifests"]);
+    other.run(["manifest", "create", "one"]).ok();
+    other.run(["manifest", "add", "--arch=s390x", "--os=linux", "--tls-verify=false", "one", &from]).ok();
+    assert_eq!(architectures(&index(&other, "one")), ["s390x"]);
+    other.run(["manifest", "create", "--all", "copy3", "copy"]).ok();
+    assert_eq!(index(&other, "copy3")["manifests"], copied["manifests"]);
+    // The registry's own, without a list here.
+    let remote = other.run(["manifest", "inspect", "--tls-verify=false", &from]).ok();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&remote).unwrap(), peers_see(&from));
+    other.run(["manifest", "inspect", "missing"]).fails(125, "missing");
+    // More is said of an entry, by its digest; one goes.
+    let digest = |number: usize| copied["manifests"][number]["digest"].as_str().unwrap().to_owned();
+    let more = ["--annotation=a=b", "--os-version=1.2", "--os-features=x,y", "--variant=v9", "copy"];
+    other.run([&["manifest", "annotate"], more.as_slice(), &[&digest(0)]].concat()).ok();
+    other.run(["manifest", "annotate", "--index", "--annotation=of=index", "copy"]).ok();
+    other.run(["manifest", "remove", "copy", &digest(2)]).ok();
+    other.run(["manifest", "remove", "copy", &digest(2)]).fails(125, "entry");
+    other.run(["manifest", "annotate", "copy", "missing"]).fails(125, "missing");
+    let changed = index(&other, "copy");
+    assert_eq!(architectures(&changed), ["arm64", "s390x"]);
+    let first = &changed["manifests"][0];
+    assert_eq!(first["annotations"], serde_json::json!({"a": "b"}));
+    assert_eq!(
+        first["platform"],
+        serde_json::json!({"architecture": "arm64", "os": "linux", "variant": "v9", "os.version": "1.2", "os.features": ["x", "y"]})
+    );
+    assert_eq!(changed["annotations"], serde_json::json!({"of": "index"}));
+    // Sent in either format, the images with it; the list goes only when it is there.
+    let push = |flags: &[&str], to: &str| {
+        let (mut args, to) =
+            (vec!["manifest", "push", "-q", "--tls-verify=false"], format!("docker://{}", at(to)));
+        args.extend(flags);
+        args.extend(["copy", to.as_str()]);
+        other.run(args)
+    };
+    push(&["--all"], "copy:oci").ok();
+    assert_eq!(peers_see(&at("copy:oci"))["manifests"][0]["annotations"], serde_json::json!({"a": "b"}));
+    push(&["--format=v2s2"], "copy:docker").ok();
+    let docker = peers_see(&at("copy:docker"));
+    assert_eq!(docker["mediaType"], "application/vnd.docker.distribution.manifest.list.v2+json");
+    for entry in docker["manifests"].as_array().unwrap() {
+        assert_eq!(entry["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+        let image = format!("docker://{}@{}", at("copy"), entry["digest"].as_str().unwrap());
+        let config = tool("skopeo", ["inspect", "--config", "--tls-verify=false", &image]).ok();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["config"]["Labels"]["arch"], config["architecture"]);
+    }
+    push(&["--format=oci"], "copy:again").ok();
+    assert_eq!(peers_see(&at("copy:again")), peers_see(&at("copy:oci")));
+    push(&["--format=v2s1"], "copy:no").fails(125, "oci or v2s2");
+    push(&["--purge"], "copy:last").ok();
+    assert_eq!(other.run(["manifest", "exists", "copy"]).code, 1);
+    other.run(["manifest", "rm", "--ignore", "copy"]).ok();
+    other.run(["manifest", "rm", "copy"]).fails(125, "copy");
 }

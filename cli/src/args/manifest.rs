@@ -4,21 +4,25 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::parse_go_bool;
+use super::{RegistryArgs, parse_go_bool};
 
 /// `davit manifest …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ManifestCommand {
     /// Add images to a list; what is not in the local store is pulled
     Add(ManifestAddArgs),
+    /// Say more of an image in a list
+    Annotate(ManifestAnnotateArgs),
     /// Make a list of images
     Create(ManifestCreateArgs),
     /// Exit with 0 if a list exists and with 1 if not
     Exists(ManifestNameArgs),
-    /// Print the index that a list is sent as
-    Inspect(ManifestNameArgs),
+    /// Print the index that a list is sent as, or what a registry has under a name
+    Inspect(ManifestInspectArgs),
     /// Send a list with all its images to a registry
     Push(ManifestPushArgs),
+    /// Take an image out of a list
+    Remove(ManifestRemoveArgs),
     /// Remove lists; their images stay
     Rm(ManifestRmArgs),
 }
@@ -26,16 +30,21 @@ pub(crate) enum ManifestCommand {
 /// `davit manifest create`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ManifestCreateArgs {
+    /// All images of those that are lists themselves
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Add to the list if it exists
     #[arg(long, short = 'a')]
     pub(crate) amend: bool,
     /// Annotation KEY=VALUE of the index (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     /// Name of the list
     #[arg(value_name = "LIST")]
     pub(crate) list: String,
-    /// Images that it begins with
+    /// Images that it begins with; what is not in the local store is pulled
     #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
 }
@@ -43,27 +52,23 @@ pub(crate) struct ManifestCreateArgs {
 /// `davit manifest add`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ManifestAddArgs {
+    /// All images of one that is a list itself
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Annotation KEY=VALUE of the entry (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
     /// Architecture of the entry (the image's)
     #[arg(long, value_name = "ARCH")]
     pub(crate) arch: Option<String>,
-    /// File with registry credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
-    pub(crate) authfile: Option<PathBuf>,
-    /// Directory with certificates for the registry
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cert_dir: Option<PathBuf>,
-    /// Credentials for the registry, USER[:PASSWORD]
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    pub(crate) creds: Option<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     /// Operating system of the entry (the image's)
     #[arg(long, value_name = "OS")]
     pub(crate) os: Option<String>,
-    /// Check certificates of registries
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
-    pub(crate) tls_verify: Option<bool>,
+    /// Version of the operating system of the entry
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) os_version: Option<String>,
     /// Variant of the architecture of the entry (the image's)
     #[arg(long, value_name = "VARIANT")]
     pub(crate) variant: Option<String>,
@@ -75,33 +80,75 @@ pub(crate) struct ManifestAddArgs {
     pub(crate) images: Vec<String>,
 }
 
+/// `davit manifest annotate`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ManifestAnnotateArgs {
+    /// Annotation KEY=VALUE of the entry, with --index of the index (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Architecture
+    #[arg(long, value_name = "ARCH", conflicts_with = "index")]
+    pub(crate) arch: Option<String>,
+    /// Annotate the index, not an image in it
+    #[arg(long)]
+    pub(crate) index: bool,
+    /// Operating system
+    #[arg(long, value_name = "OS", conflicts_with = "index")]
+    pub(crate) os: Option<String>,
+    /// Feature of the operating system (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "FEATURE", conflicts_with = "index")]
+    pub(crate) os_features: Vec<String>,
+    /// Version of the operating system
+    #[arg(long, value_name = "VERSION", conflicts_with = "index")]
+    pub(crate) os_version: Option<String>,
+    /// Variant of the architecture
+    #[arg(long, value_name = "VARIANT", conflicts_with = "index")]
+    pub(crate) variant: Option<String>,
+    /// List
+    #[arg(value_name = "LIST")]
+    pub(crate) list: String,
+    /// Image, or digest of its manifest
+    #[arg(value_name = "IMAGE", required_unless_present = "index")]
+    pub(crate) image: Option<String>,
+}
+
+/// `davit manifest remove`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ManifestRemoveArgs {
+    /// List
+    #[arg(value_name = "LIST")]
+    pub(crate) list: String,
+    /// Digest of the image's manifest, or the image
+    #[arg(value_name = "DIGEST")]
+    pub(crate) image: String,
+}
+
 /// `davit manifest push`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ManifestPushArgs {
     /// Accepted for Podman: all images of a list are sent
     #[arg(long, hide = true, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = always, hide_possible_values = true)]
     pub(crate) all: bool,
-    /// File with registry credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
-    pub(crate) authfile: Option<PathBuf>,
-    /// Directory with certificates for the registry
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cert_dir: Option<PathBuf>,
-    /// Credentials for the registry, USER[:PASSWORD]
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    pub(crate) creds: Option<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// Compression of layers that have none yet (gzip, zstd)
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) compression_format: Option<String>,
     /// Write the index's digest to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) digestfile: Option<PathBuf>,
+    /// Format of the index and its manifests (oci, v2s2); what they have where none is given
+    #[arg(long, short = 'f', value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
     /// No progress
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
     /// Remove the list once it is sent; its images stay
     #[arg(long)]
     pub(crate) rm: bool,
-    /// Check certificates of registries
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
-    pub(crate) tls_verify: Option<bool>,
+    /// As --rm, for Docker
+    #[arg(long, short = 'p', hide = true)]
+    pub(crate) purge: bool,
     /// List
     #[arg(value_name = "LIST")]
     pub(crate) list: String,
@@ -110,7 +157,17 @@ pub(crate) struct ManifestPushArgs {
     pub(crate) destination: Option<String>,
 }
 
-/// `davit manifest inspect`, `davit manifest exists`
+/// `davit manifest inspect`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ManifestInspectArgs {
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// List, or name at a registry
+    #[arg(value_name = "LIST")]
+    pub(crate) list: String,
+}
+
+/// `davit manifest exists`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ManifestNameArgs {
     /// List
@@ -121,6 +178,9 @@ pub(crate) struct ManifestNameArgs {
 /// `davit manifest rm`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ManifestRmArgs {
+    /// A list that is not there is no failure
+    #[arg(long, short = 'i')]
+    pub(crate) ignore: bool,
     /// Lists
     #[arg(value_name = "LIST", required = true)]
     pub(crate) lists: Vec<String>,

@@ -6,12 +6,9 @@ use clap::Args;
 
 use super::parse_go_bool;
 
-/// `davit pull`
+/// How a registry is reached.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct PullArgs {
-    /// Architecture of the image
-    #[arg(long, value_name = "ARCH", conflicts_with = "platform", alias = "override-arch")]
-    pub(crate) arch: Option<String>,
+pub(crate) struct RegistryArgs {
     /// File with registry credentials
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
     pub(crate) authfile: Option<PathBuf>,
@@ -21,6 +18,19 @@ pub(crate) struct PullArgs {
     /// Credentials for the registry, USER[:PASSWORD]
     #[arg(long, value_name = "USER[:PASSWORD]")]
     pub(crate) creds: Option<String>,
+    /// Check certificates of registries
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
+    pub(crate) tls_verify: Option<bool>,
+}
+
+/// `davit pull`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PullArgs {
+    /// Architecture of the image
+    #[arg(long, value_name = "ARCH", conflicts_with = "platform", alias = "override-arch")]
+    pub(crate) arch: Option<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     /// Accepted for Docker: has no effect
     #[arg(long, hide = true)]
     pub(crate) disable_content_trust: bool,
@@ -42,9 +52,6 @@ pub(crate) struct PullArgs {
     /// Time between tries, such as 2s (1s, then twice as long each time)
     #[arg(long, value_name = "DURATION")]
     pub(crate) retry_delay: Option<String>,
-    /// Check certificates of registries
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
-    pub(crate) tls_verify: Option<bool>,
     /// Variant of the architecture of the image
     #[arg(long, value_name = "VARIANT", conflicts_with = "platform", alias = "override-variant")]
     pub(crate) variant: Option<String>,
@@ -56,15 +63,8 @@ pub(crate) struct PullArgs {
 /// `davit push`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PushArgs {
-    /// File with registry credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
-    pub(crate) authfile: Option<PathBuf>,
-    /// Directory with certificates for the registry
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cert_dir: Option<PathBuf>,
-    /// Credentials for the registry, USER[:PASSWORD]
-    #[arg(long, value_name = "USER[:PASSWORD]")]
-    pub(crate) creds: Option<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     /// Compression of layers that have none yet (gzip, zstd)
     #[arg(long, value_name = "FORMAT")]
     pub(crate) compression_format: Option<String>,
@@ -83,9 +83,6 @@ pub(crate) struct PushArgs {
     /// Time between tries, such as 2s (1s, then twice as long each time)
     #[arg(long, value_name = "DURATION")]
     pub(crate) retry_delay: Option<String>,
-    /// Check certificates of registries
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
-    pub(crate) tls_verify: Option<bool>,
     /// Image
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,

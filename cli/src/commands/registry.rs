@@ -1,6 +1,7 @@
 //! `pull`, `push`, `login`, `logout`.
 
 use std::io::{BufRead, IsTerminal, Read, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use engine::entry::{self, Needs};
@@ -9,7 +10,7 @@ use engine::login::{LoginRequest, LogoutRequest};
 use engine::{Engine, EngineOptions};
 
 use super::create::platform;
-use crate::args::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
+use crate::args::{LoginArgs, LogoutArgs, PullArgs, PushArgs, RegistryArgs};
 use crate::error::{Attempt, FAILED, Failure, Outcome};
 use crate::output::{self, progress};
 
@@ -24,15 +25,23 @@ pub(super) fn retry_delay(text: Option<&String>) -> Result<Option<Duration>, Fai
     Duration::try_from(span).map(Some).attempt(format!("--retry-delay={text}"))
 }
 
-/// `davit pull`
-pub(crate) fn pull(engine: &Engine, args: PullArgs) -> Outcome {
-    let registry = RegistryOptions {
+/// How the registry of a command is reached.
+pub(super) fn options(args: RegistryArgs) -> Result<RegistryOptions, Failure> {
+    Ok(RegistryOptions {
         tls_verify: args.tls_verify,
         credentials: args.creds.map(complete_credentials).transpose()?,
         authfile: args.authfile,
         cert_dir: args.cert_dir,
+        ..RegistryOptions::default()
+    })
+}
+
+/// `davit pull`
+pub(crate) fn pull(engine: &Engine, args: PullArgs) -> Outcome {
+    let registry = RegistryOptions {
         retry: Some(args.retry),
         retry_delay: retry_delay(args.retry_delay.as_ref())?,
+        ..options(args.registry)?
     };
     let policy = args.policy.parse::<PullPolicy>()?;
     let platform =
@@ -66,24 +75,32 @@ pub(crate) fn push(engine: &Engine, args: PushArgs) -> Outcome {
         image: args.image,
         destination: args.destination,
         registry: RegistryOptions {
-            tls_verify: args.tls_verify,
-            credentials: args.creds.map(complete_credentials).transpose()?,
-            authfile: args.authfile,
-            cert_dir: args.cert_dir,
             retry: Some(args.retry),
             retry_delay: retry_delay(args.retry_delay.as_ref())?,
+            ..options(args.registry)?
         },
         compression: args.compression_format,
+        format: None,
     };
-    let progress = progress::Transfer::new(args.quiet);
-    let result = engine.images().push(&request, &|event| progress.event(&event));
+    send(engine, &request, args.quiet, args.digestfile.as_deref())
+}
+
+/// Sends an image or a list, and tells of it.
+pub(super) fn send(
+    engine: &Engine,
+    request: &PushRequest,
+    quiet: bool,
+    digestfile: Option<&Path>,
+) -> Outcome {
+    let progress = progress::Transfer::new(quiet);
+    let result = engine.images().push(request, &|event| progress.event(&event));
     progress.finish();
     let report = result?;
     for warning in report.warnings {
         output::note(&format!("Warning: {warning}"));
     }
-    if let Some(path) = args.digestfile {
-        std::fs::write(&path, &report.digest).attempt(format!("write {}", path.display()))?;
+    if let Some(path) = digestfile {
+        std::fs::write(path, &report.digest).attempt(format!("write {}", path.display()))?;
     }
     Ok(0)
 }

@@ -195,6 +195,7 @@ pub(super) fn push(
             destination: None,
             registry: request.registry.clone(),
             compression: None,
+            format: None,
         };
         let pushed = engine.images().push(&push, &forward)?;
         report.warnings.extend(pushed.warnings);

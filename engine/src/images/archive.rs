@@ -8,6 +8,7 @@ use super::{
     ArchiveFormat, ArchiveInput, Images, LoadReport, PullReport, PullRequest, PushReport, SaveRequest,
     TransferProgress,
 };
+use crate::build::ImageFormat;
 use crate::{Error, Result};
 use oci::{Compression, Platform};
 use registry::transport::{
@@ -206,6 +207,7 @@ impl Images<'_> {
         transport: &str,
         rest: &str,
         compression: Compression,
+        format: Option<ImageFormat>,
         progress: TransferProgress<'_>,
     ) -> Result<PushReport> {
         let store = self.engine.store()?;
@@ -249,7 +251,7 @@ impl Images<'_> {
                 warnings: source.warnings.clone(),
             });
         }
-        let source = named.source(self.engine, &lease, compression)?;
+        let source = named.source(self.engine, &lease, compression, format)?;
         let digest = match transport {
             "oci-archive" => {
                 let writer = OciArchiveWriter::new(std::io::BufWriter::new(create()?), path);

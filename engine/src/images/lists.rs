@@ -2,11 +2,10 @@
 
 use super::lookup::local_reference;
 use super::outgoing::Named;
-use super::transfer::platform;
 use super::{Images, PullPolicy, PullRequest, RegistryOptions, TransferProgress};
 use crate::time::Instant;
 use crate::{Error, Result};
-use oci::{Compression, Platform};
+use oci::{Compression, Digest, Platform};
 use std::collections::BTreeMap;
 use storage::{ListEntry, ListRecord};
 
@@ -15,12 +14,16 @@ use storage::{ListEntry, ListRecord};
 pub struct ListCreateRequest {
     /// Its name.
     pub name: String,
-    /// Images of the store that it begins with.
+    /// Images that it begins with; those that are not in the store are pulled.
     pub images: Vec<String>,
+    /// All images of those that are lists, not only the one for this host.
+    pub all: bool,
     /// Annotations of the index.
     pub annotations: BTreeMap<String, String>,
     /// A list that exists is added to; without this it is an error.
     pub amend: bool,
+    /// How images are pulled.
+    pub registry: RegistryOptions,
 }
 
 /// Add an image to a list.
@@ -30,21 +33,62 @@ pub struct ListAddRequest {
     pub list: String,
     /// The image; one that is not in the store is pulled.
     pub image: String,
+    /// All images of one that is a list itself, not only the one for the platform.
+    pub all: bool,
     /// Platform in the index; `None` = what the image says.
     pub platform: Option<String>,
-    /// Annotations of the entry.
-    pub annotations: BTreeMap<String, String>,
+    /// What is said of the entry besides.
+    pub change: EntryChange,
     /// How an image is pulled.
     pub registry: RegistryOptions,
 }
 
+/// What is said of an entry of a list; what is not given stays.
+#[derive(Debug, Clone, Default)]
+pub struct EntryChange {
+    /// Operating system.
+    pub os: Option<String>,
+    /// CPU architecture.
+    pub architecture: Option<String>,
+    /// Variant of the architecture.
+    pub variant: Option<String>,
+    /// Version of the operating system.
+    pub os_version: Option<String>,
+    /// Features of the operating system.
+    pub os_features: Vec<String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl EntryChange {
+    fn apply(&self, entry: &mut ListEntry) {
+        let platform = &mut entry.platform;
+        if let Some(os) = &self.os {
+            platform.os.clone_from(os);
+        }
+        if let Some(architecture) = &self.architecture {
+            platform.architecture.clone_from(architecture);
+        }
+        if self.variant.is_some() {
+            platform.variant.clone_from(&self.variant);
+        }
+        if self.os_version.is_some() {
+            platform.os_version.clone_from(&self.os_version);
+        }
+        if !self.os_features.is_empty() {
+            platform.os_features.clone_from(&self.os_features);
+        }
+        entry.annotations.extend(self.annotations.clone());
+    }
+}
+
 impl Images<'_> {
     /// Makes a list; returns its full name.
-    pub fn list_create(&self, request: &ListCreateRequest) -> Result<String> {
+    pub fn list_create(&self, request: &ListCreateRequest, progress: TransferProgress<'_>) -> Result<String> {
         let reference = local_reference(&request.name)?.to_string();
         let mut entries = Vec::new();
         for image in &request.images {
-            entries.push(self.entry(image, None, BTreeMap::new())?);
+            entries.extend(self.entries(image, request.all, None, &request.registry, progress)?);
         }
         if self.engine.store()?.lists().get(&reference).map_err(failed(&reference))?.is_none()
             && self.engine.find_image_optional(&reference)?.is_some()
@@ -78,23 +122,136 @@ impl Images<'_> {
 
     /// Adds an image to a list, in place of one for the same platform; returns the list's full name.
     pub fn list_add(&self, request: &ListAddRequest, progress: TransferProgress<'_>) -> Result<String> {
-        let known = self.engine.find_list(&request.list)?;
-        let known =
-            known.ok_or_else(|| Error::NotFound { what: "manifest list", name: request.list.clone() })?;
-        let image = request.image.strip_prefix("containers-storage:").unwrap_or(&request.image);
-        let name = if self.engine.find_image_optional(image)?.is_some() {
-            image.to_owned()
-        } else {
-            let pull = PullRequest {
-                reference: image.to_owned(),
-                policy: PullPolicy::Missing,
-                platform: request.platform.clone(),
-                registry: request.registry.clone(),
-            };
-            self.pull(&pull, progress)?.id
+        let known = self.known_list(&request.list)?;
+        let platform = request.platform.as_deref();
+        let mut entries = self.entries(&request.image, request.all, platform, &request.registry, progress)?;
+        if let ([entry], Some(_)) = (entries.as_mut_slice(), platform) {
+            entry.platform = super::transfer::platform(platform)?;
+        }
+        entries.iter_mut().for_each(|entry| request.change.apply(entry));
+        self.add_entries(&known.reference, entries)
+    }
+
+    /// The image as an entry; with `all`, of a list the entries of all its images. What is not in the store is pulled.
+    fn entries(
+        &self,
+        image: &str,
+        all: bool,
+        platform: Option<&str>,
+        registry: &RegistryOptions,
+        progress: TransferProgress<'_>,
+    ) -> Result<Vec<ListEntry>> {
+        let image = image.strip_prefix("containers-storage:").unwrap_or(image);
+        if all && let Some(list) = self.engine.find_list(image)? {
+            return Ok(list.entries);
+        }
+        let pull = |reference: String, platform: Option<String>| {
+            let pull =
+                PullRequest { reference, policy: PullPolicy::Missing, platform, registry: registry.clone() };
+            self.pull(&pull, progress).map(|report| report.id)
         };
-        let entry = self.entry(&name, request.platform.as_deref(), request.annotations.clone())?;
-        self.add_entries(&known.reference, vec![entry])
+        // Of an index, the store has one image only.
+        let indexed = match self.engine.find_image_optional(image)? {
+            Some(found) => found.tag().is_some_and(|tag| tag.index.is_some()),
+            None => true,
+        };
+        if all && indexed {
+            let (name, root) = self.remote_root(image, registry)?;
+            if let Some(index) = root.value().index() {
+                let mut entries = Vec::new();
+                for descriptor in &index.manifests {
+                    // What runs nowhere says something of an image.
+                    let Some(platform) = &descriptor.platform else { continue };
+                    if platform.os == "unknown" {
+                        continue;
+                    }
+                    let reference = format!("{}@{}", name.without_target(), descriptor.digest);
+                    let id = pull(reference, Some(platform.to_string()))?;
+                    let mut entry = self.entry(&id)?;
+                    entry.platform = platform.clone();
+                    entry.manifest = Some(descriptor.digest.clone());
+                    entry.annotations = descriptor.annotations.clone();
+                    entries.push(entry);
+                }
+                return Ok(entries);
+            }
+        }
+        match self.engine.find_image_optional(image)? {
+            Some(_) => Ok(vec![self.entry(image)?]),
+            None => Ok(vec![self.entry(&pull(image.to_owned(), platform.map(str::to_owned))?)?]),
+        }
+    }
+
+    /// Says more of an entry, given by its image or the digest of its manifest; returns the list's full name.
+    pub fn list_annotate(&self, list: &str, image: &str, change: &EntryChange) -> Result<String> {
+        let (reference, position) = self.position(list, image)?;
+        self.change_entries(&reference, |entries| {
+            if let Some(entry) = entries.get_mut(position) {
+                change.apply(entry);
+            }
+        })
+    }
+
+    /// Says more of a list itself; returns its full name.
+    pub fn list_annotate_index(&self, list: &str, annotations: &BTreeMap<String, String>) -> Result<String> {
+        let list = self.known_list(list)?;
+        self.change(&list.reference, |known| {
+            let mut list = known?;
+            list.annotations.extend(annotations.clone());
+            Some(list)
+        })?;
+        Ok(list.reference)
+    }
+
+    /// Takes an entry out of a list, given by the digest of its manifest or by its image; returns the list's full name.
+    pub fn list_take(&self, list: &str, image: &str) -> Result<String> {
+        let (reference, position) = self.position(list, image)?;
+        self.change_entries(&reference, |entries| {
+            if position < entries.len() {
+                entries.remove(position);
+            }
+        })
+    }
+
+    fn known_list(&self, name: &str) -> Result<ListRecord> {
+        self.engine
+            .find_list(name)?
+            .ok_or_else(|| Error::NotFound { what: "manifest list", name: name.to_owned() })
+    }
+
+    fn change_entries(&self, reference: &str, edit: impl FnOnce(&mut Vec<ListEntry>)) -> Result<String> {
+        self.change(reference, |known| {
+            let mut list = known?;
+            edit(&mut list.entries);
+            Some(list)
+        })?;
+        Ok(reference.to_owned())
+    }
+
+    /// Where in a list an image stands, and the list's full name.
+    fn position(&self, list: &str, image: &str) -> Result<(String, usize)> {
+        let list = self.known_list(list)?;
+        let missing =
+            || Error::NotFound { what: "entry of the list", name: format!("{image} in {}", list.reference) };
+        if let Ok(digest) = image.parse::<Digest>() {
+            let by_id = list.entries.iter().position(|entry| entry.image == digest);
+            let known = list.entries.iter().position(|entry| entry.manifest.as_ref() == Some(&digest));
+            if let Some(position) = known.or(by_id) {
+                return Ok((list.reference, position));
+            }
+            // The digests that the list's index tells are those of manifests that are made for it.
+            let store = self.engine.store()?;
+            let lease = store.lease("make an index").map_err(crate::error::storage("make an index"))?;
+            let named = Named::List(list.clone());
+            let source = named.source(self.engine, &lease, Compression::Gzip, None)?;
+            let index = source.root().value().index();
+            let made =
+                index.and_then(|index| index.manifests.iter().position(|entry| entry.digest == digest));
+            return made.map(|position| (list.reference.clone(), position)).ok_or_else(missing);
+        }
+        let found = self.engine.find_image(image)?;
+        let position = list.entries.iter().position(|entry| entry.image == *found.id());
+        position.map(|position| (list.reference.clone(), position)).ok_or_else(missing)
     }
 
     /// Adds images to a list, which is made when missing.
@@ -107,7 +264,7 @@ impl Images<'_> {
         let reference = local_reference(name)?.to_string();
         let mut entries = Vec::new();
         for (platform, image) in images {
-            let mut entry = self.entry(image, None, BTreeMap::new())?;
+            let mut entry = self.entry(image)?;
             entry.platform = platform.clone();
             entries.push(entry);
         }
@@ -129,34 +286,34 @@ impl Images<'_> {
         Ok(reference.to_owned())
     }
 
-    fn entry(
-        &self,
-        image: &str,
-        wanted: Option<&str>,
-        annotations: BTreeMap<String, String>,
-    ) -> Result<ListEntry> {
+    fn entry(&self, image: &str) -> Result<ListEntry> {
         let found = self.engine.find_image(image)?;
-        let platform = match wanted {
-            Some(_) => platform(wanted)?,
-            None => found.image.record.platform.clone(),
-        };
         Ok(ListEntry {
             image: found.id().clone(),
-            platform,
+            platform: found.image.record.platform.clone(),
             manifest: found.tag().and_then(|tag| tag.manifest.clone()),
             form: found.form(),
-            annotations,
+            annotations: BTreeMap::new(),
         })
     }
 
-    /// The index of a list as JSON, for which the manifests of its images are made.
-    pub fn list_inspect(&self, name: &str) -> Result<String> {
-        let Named::List(list) = self.engine.find_named(name)? else {
-            return Err(Error::NotFound { what: "manifest list", name: name.to_owned() });
+    /// The index of a list as JSON, for which the manifests of its images are made; of a name that is no list's here,
+    /// what the registry has.
+    pub fn list_inspect(&self, name: &str, registry: &RegistryOptions) -> Result<String> {
+        let Some(list) = self.engine.find_list(name)? else {
+            if self
+                .engine
+                .find_image_optional(name)?
+                .is_some_and(|found| found.name.as_deref().is_some_and(|name| name.starts_with("localhost/")))
+            {
+                return Err(Error::NotFound { what: "manifest list", name: name.to_owned() });
+            }
+            let (_, root) = self.remote_root(name, registry)?;
+            return Ok(String::from_utf8_lossy(root.bytes()).into_owned());
         };
         let store = self.engine.store()?;
         let lease = store.lease("make an index").map_err(crate::error::storage("make an index"))?;
-        let source = Named::List(list).source(self.engine, &lease, Compression::Gzip)?;
+        let source = Named::List(list).source(self.engine, &lease, Compression::Gzip, None)?;
         Ok(String::from_utf8_lossy(source.root().bytes()).into_owned())
     }
 

@@ -11,7 +11,7 @@ mod store_end;
 mod tag;
 pub(crate) mod transfer;
 
-pub use lists::{ListAddRequest, ListCreateRequest};
+pub use lists::{EntryChange, ListAddRequest, ListCreateRequest};
 pub use outgoing::{ManifestSummary, Subject};
 pub use requests::*;
 

@@ -4,6 +4,7 @@ use super::lookup::{Found, local_reference};
 use super::store_end::{Form, StoreSource, Wanted};
 use super::transfer::forwarder;
 use super::{ArchiveFormat, Images, TransferProgress};
+use crate::build::ImageFormat;
 use crate::{Engine, Error, Result};
 use oci::{Compression, Descriptor, Digest, Index, ManifestOrIndex, Platform, Raw, media_type};
 use registry::transport::{DockerArchiveWriter, LayoutDestination, OciArchiveWriter};
@@ -11,7 +12,7 @@ use registry::{CopyOptions, Destination, Reference, Selection, Source, Which, co
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
-use storage::{Lease, ListEntry, ListRecord};
+use storage::{Image, Lease, ListEntry, ListRecord, ManifestForm};
 
 /// What a manifest or index is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,16 +127,19 @@ impl Named {
         engine: &Engine,
         lease: &Lease,
         compression: Compression,
+        format: Option<ImageFormat>,
     ) -> Result<Outgoing> {
-        let form = Form::Registry(compression);
         match self {
             Named::Image(found) => {
-                let wanted = Wanted::named(found);
+                let own = Wanted::named(found);
+                let form = in_format(&found.image, own, format);
+                let wanted = form.as_ref().map_or(own, |form| Wanted { manifest: None, form: Some(form) });
+                let form = Form::Registry(compression);
                 let source = StoreSource::new(engine, lease, &found.image, wanted, form)?;
                 Ok(Outgoing::Image(Box::new(source)))
             }
             Named::List(list) => {
-                Ok(Outgoing::List(Box::new(ListSource::new(engine, lease, list, compression)?)))
+                Ok(Outgoing::List(Box::new(ListSource::new(engine, lease, list, compression, format)?)))
             }
         }
     }
@@ -159,7 +163,13 @@ impl Named {
 }
 
 impl ListSource {
-    fn new(engine: &Engine, lease: &Lease, list: &ListRecord, compression: Compression) -> Result<Self> {
+    fn new(
+        engine: &Engine,
+        lease: &Lease,
+        list: &ListRecord,
+        compression: Compression,
+        format: Option<ImageFormat>,
+    ) -> Result<Self> {
         let store = engine.store()?;
         let mut sources = Vec::new();
         let mut entries = Vec::new();
@@ -170,7 +180,9 @@ impl ListSource {
                 .map_err(crate::error::storage(format!("look up an image of {}", list.reference)))?
                 .ok_or_else(|| Error::NotFound { what: "image", name: entry.image.to_string() })?;
             let form = Form::Registry(compression);
-            let wanted = Wanted { manifest: entry.manifest.as_ref(), form: entry.form.as_ref() };
+            let own = Wanted { manifest: entry.manifest.as_ref(), form: entry.form.as_ref() };
+            let other = in_format(&image, own, format);
+            let wanted = other.as_ref().map_or(own, |form| Wanted { manifest: None, form: Some(form) });
             let source = StoreSource::new(engine, lease, &image, wanted, form)?;
             let mut descriptor = source.root().descriptor();
             descriptor.platform = Some(entry.platform.clone());
@@ -178,13 +190,17 @@ impl ListSource {
             entries.push(descriptor);
             sources.push(source);
         }
-        let docker = !entries.is_empty()
+        let docker = format != Some(ImageFormat::Oci)
+            && !entries.is_empty()
             && entries.iter().all(|entry| entry.media_type == media_type::DOCKER_MANIFEST)
-            && list.annotations.is_empty();
+            && (list.annotations.is_empty() || format == Some(ImageFormat::Docker));
         let mut index = Index::new(entries);
-        index.annotations = list.annotations.clone();
         if docker {
+            // lists of Docker's have no annotations, as images in its format
+            index.manifests.iter_mut().for_each(|entry| entry.annotations.clear());
             index.media_type = Some(media_type::DOCKER_LIST.to_owned());
+        } else {
+            index.annotations = list.annotations.clone();
         }
         let index = Raw::from_value(ManifestOrIndex::Index(index))
             .map_err(crate::error::document("write the index"))?;
@@ -262,6 +278,23 @@ impl Source for Outgoing {
     }
 }
 
+/// The form of a manifest in a format that the image's own has not; `None` where it has.
+fn in_format(image: &Image, own: Wanted<'_>, format: Option<ImageFormat>) -> Option<ManifestForm> {
+    let docker = format? == ImageFormat::Docker;
+    let record = &image.record;
+    let mut known = record.manifest.iter().chain(&record.other_manifests);
+    let form = own.form.cloned().or_else(|| record.form());
+    let is_docker = match own.manifest.and_then(|digest| known.find(|known| known.digest == *digest)) {
+        Some(manifest) => manifest.media_type == media_type::DOCKER_MANIFEST,
+        None => match &form {
+            Some(form) => form.docker,
+            None => record.manifest.as_ref().is_some_and(|own| own.media_type == media_type::DOCKER_MANIFEST),
+        },
+    };
+    let annotations = form.filter(|_| !docker).map(|form| form.annotations).unwrap_or_default();
+    (docker != is_docker).then_some(ManifestForm { docker, annotations })
+}
+
 /// Copies through one stream.
 pub(super) fn send(
     source: &dyn Source,
@@ -280,7 +313,7 @@ impl Images<'_> {
         let store = self.engine.store()?;
         let lease = store.lease("make a manifest").map_err(crate::error::storage("make a manifest"))?;
         let named = self.engine.subject(subject)?;
-        Ok(named.source(self.engine, &lease, Compression::Gzip)?.root().into())
+        Ok(named.source(self.engine, &lease, Compression::Gzip, None)?.root().into())
     }
 
     /// Writes an image, or with [`ArchiveFormat::Oci`] a list, as an archive in which it has these names.
@@ -319,7 +352,7 @@ impl Images<'_> {
                 Ok(source.root().into())
             }
             (ArchiveFormat::Oci, named) => {
-                let source = named.source(self.engine, &lease, Compression::Gzip)?;
+                let source = named.source(self.engine, &lease, Compression::Gzip, None)?;
                 let writer = OciArchiveWriter::new(output, "the archive");
                 if names.is_empty() {
                     send(&source, &writer.destination(None), progress).map_err(failed())?;
@@ -347,7 +380,7 @@ impl Images<'_> {
     ) -> Result<ManifestSummary> {
         let store = self.engine.store()?;
         let lease = store.lease("write a layout").map_err(crate::error::storage("begin to save"))?;
-        let source = self.engine.subject(subject)?.source(self.engine, &lease, Compression::Gzip)?;
+        let source = self.engine.subject(subject)?.source(self.engine, &lease, Compression::Gzip, None)?;
         let failed = || crate::error::registry(format!("write {}", directory.display()));
         let unnamed = [None];
         let named: Vec<Option<&str>> = names.iter().map(|name| Some(name.as_str())).collect();

@@ -1,5 +1,6 @@
 //! Plain requests and reports of the image verbs.
 
+use crate::build::ImageFormat;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -93,6 +94,8 @@ pub struct PushRequest {
     pub registry: RegistryOptions,
     /// `gzip` or `zstd` for layers that were built here and never compressed; `None` = gzip.
     pub compression: Option<String>,
+    /// Format of the manifests and the index; `None` = what they have.
+    pub format: Option<ImageFormat>,
 }
 
 /// What a push did.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::time::Instant;
 use crate::{Engine, Error, Result};
-use oci::{Compression, Descriptor, Digest, Platform, media_type};
+use oci::{Compression, Descriptor, Digest, ManifestOrIndex, Platform, Raw, media_type};
 use registry::auth::{Credentials, FileKeychain, FixedKeychain};
 use registry::client::RetryPolicy;
 use registry::copy::PARALLEL_BLOBS;
@@ -230,6 +230,25 @@ impl Images<'_> {
         }
     }
 
+    /// The manifest or index that a registry has under a name, and the name that led there.
+    pub(super) fn remote_root(
+        &self,
+        reference: &str,
+        options: &RegistryOptions,
+    ) -> Result<(Reference, Raw<ManifestOrIndex>)> {
+        let client = self.engine.client(options)?;
+        let mut failure = None;
+        let reference = reference.strip_prefix("docker://").unwrap_or(reference);
+        for name in self.remote_names(reference)? {
+            let asked = RemoteSource::new(&client, &name).and_then(|source| source.manifest(Which::Root));
+            match asked.map_err(crate::error::registry(format!("ask for {name}"))) {
+                Ok(root) => return Ok((name, root)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::NotFound { what: "image", name: reference.to_owned() }))
+    }
+
     /// The names that may be asked for, in order.
     fn remote_names(&self, reference: &str) -> Result<Vec<Reference>> {
         let name =
@@ -319,7 +338,7 @@ impl Images<'_> {
         };
         let (transport, rest) = split_transport(&destination);
         if transport != "docker" {
-            return self.push_archive(&named, transport, rest, compression, progress);
+            return self.push_archive(&named, transport, rest, compression, request.format, progress);
         }
         let reference = match Name::parse(rest)
             .map_err(crate::error::registry(format!("read the destination {rest}")))?
@@ -339,7 +358,7 @@ impl Images<'_> {
         let sibling = named.other_names().into_iter().find(|name| {
             name.registry() == reference.registry() && name.repository() != reference.repository()
         });
-        let source = named.source(engine, &lease, compression)?.in_repository(sibling);
+        let source = named.source(engine, &lease, compression, request.format)?.in_repository(sibling);
         let to = RemoteDestination::new(&client, &reference);
         let event = forwarder(progress);
         let options = CopyOptions {

@@ -171,6 +171,7 @@ fn push(engine: &Engine, image: &str, to: &str) -> String {
         destination: Some(to.into()),
         registry: insecure(),
         compression: None,
+        format: None,
     };
     engine.images().push(&request, QUIET).unwrap().digest
 }
