@@ -40,6 +40,11 @@ fn checks_name_rules_and_places() {
     let wrong = call(&davit, "FROM busybox\nCOPPY a b\n", &["--call=check"]);
     assert_eq!(wrong.code, 1, "{wrong:#?}");
     assert!(wrong.stdout.contains("Containerfile:2") && wrong.stdout.contains("COPY"), "{wrong:#?}");
+    // Warnings where a base image is for another machine: of one here, that is known without asking a registry.
+    let foreign = if davit.inspect("busybox", "{{.Architecture}}") == "s390x" { "arm64" } else { "s390x" };
+    let platform = format!("--platform=linux/{foreign}");
+    let found = call(&davit, "FROM busybox\nRUN true\n", &["--check", &platform]).ok();
+    assert!(found.contains("warning[InvalidBaseImagePlatform]") && found.contains(foreign), "{found}");
     // What a local image sets is known.
     davit.build("with-env", "FROM busybox\nENV KNOWN=1\n", &[]).ok();
     let known = call(&davit, "FROM with-env\nLABEL a=$KNOWN b=$OTHER\n", &["--check"]).ok();

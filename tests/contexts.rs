@@ -90,6 +90,38 @@ fn a_foreign_context_leads_nowhere() {
 }
 
 #[test]
+fn named_contexts_have_ignore_files_of_their_own() {
+    let davit = Davit::with_busybox();
+    let files = [
+        (".dockerignore", "*.log\ndeep/x\n"),
+        ("a.log", "1\n"),
+        ("a", "1\n"),
+        ("deep/x", "1\n"),
+        ("deep/y", "1\n"),
+    ];
+    let other = context("FROM scratch\n", &files);
+    let main = context(
+        "FROM busybox\nCOPY --from=dir / /copied\nRUN --mount=from=dir,target=/m cd /m && find . -type f > /mounted\n",
+        &[(".dockerignore", "a\n")],
+    );
+    let named = format!("dir={}", other.path().display());
+    let build =
+        || davit.run(["build", "-q", "-t", "x", "--build-context", &named, main.path().to_str().unwrap()]);
+    let look = || {
+        davit.sh("x", "cd /copied && find . -type f | grep -v file$ | sort; grep -v file$ /mounted | sort")
+    };
+    build().ok();
+    let kept = "./.dockerignore\n./a\n./deep/y";
+    assert_eq!(look(), format!("{kept}\n{kept}"));
+    // One of the same place with the other name goes before it, and one that is wrong is named.
+    std::fs::write(other.path().join(".containerignore"), "deep\n.*ignore\n").unwrap();
+    build().ok();
+    assert_eq!(look(), "./a\n./a.log\n./a\n./a.log");
+    std::fs::write(other.path().join(".containerignore"), "[\n").unwrap();
+    build().fails(125, ".containerignore");
+}
+
+#[test]
 fn named_contexts() {
     let davit = Davit::with_busybox();
     let files = context("FROM scratch\n", &[("data/x", "from the directory\n")]);

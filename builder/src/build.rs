@@ -44,6 +44,8 @@ pub struct BuildRequest<'a> {
     pub context: Context,
     /// `--build-context NAME=..`.
     pub named_contexts: BTreeMap<String, NamedContext>,
+    /// Name and text of the ignore files of those that have one.
+    pub named_ignores: BTreeMap<String, (String, String)>,
     /// Name of the Containerfile in messages.
     pub containerfile_name: String,
     /// Its text.
@@ -465,10 +467,11 @@ fn asserted(file: &Containerfile, request: &BuildRequest<'_>) -> Result<Option<A
 }
 
 fn read_ignore(request: &BuildRequest<'_>) -> Result<Option<Arc<Ignore>>, Error> {
-    let Some((name, text)) = &request.ignore else { return Ok(None) };
-    let ignore =
-        context::parse_ignore(text).map_err(|source| Error::IgnoreFile { name: name.clone(), source })?;
-    Ok(Some(ignore))
+    request.ignore.as_ref().map(parse_ignore).transpose()
+}
+
+fn parse_ignore((name, text): &(String, String)) -> Result<Arc<Ignore>, Error> {
+    context::parse_ignore(text).map_err(|source| Error::IgnoreFile { name: name.clone(), source })
 }
 
 /// The build checks: warnings ready to print, or an error where the file says that they are errors.
@@ -480,7 +483,8 @@ fn check(
 ) -> Result<Vec<String>, Error> {
     let settings = lint::settings(file, plan.build_args.get("BUILDKIT_DOCKERFILE_CHECK"))
         .map_err(|diagnostic| Report::new(file.source.clone(), vec![diagnostic]))?;
-    let options = LintOptions { plan, ignore, environments: images.environments() };
+    let options =
+        LintOptions { plan, ignore, environments: images.environments(), platforms: images.platforms() };
     let mut found = lint::check(file, &settings, &options);
     if settings.error && !found.is_empty() {
         for diagnostic in &mut found {
@@ -613,6 +617,12 @@ impl ImageTable<'_> {
                 (reference.clone(), names.map(str::to_owned).collect())
             })
             .collect()
+    }
+
+    /// Platforms of images, by reference and the platform that was asked for.
+    fn platforms(&self) -> BTreeMap<(String, String), Platform> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(key, image)| (key.clone(), image.config.platform())).collect()
     }
 
     /// Resolves the bases of all stages that are needed, at the same time. What fails, fails again in its place.

@@ -27,9 +27,12 @@ pub struct CallRequest<'a> {
     pub contexts: BTreeSet<String>,
     /// The platform that would be built for.
     pub platform: &'a Platform,
-    /// Names of the variables that an image sets, where that is known without fetching it.
-    pub environment: &'a dyn Fn(&str) -> Option<BTreeSet<String>>,
+    /// Names of the variables that an image sets, and its platform, where they are known without fetching it.
+    pub environment: &'a dyn Fn(&str) -> Option<KnownImage>,
 }
+
+/// Names of the variables that an image sets, and its platform.
+pub type KnownImage = (BTreeSet<String>, Platform);
 
 impl std::fmt::Debug for CallRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -118,14 +121,18 @@ pub fn check(request: &CallRequest<'_>) -> Checked {
     // A pattern that cannot be read fails a build, and is no matter of the Containerfile.
     let ignore = request.ignore.and_then(|text| Ignore::parse(text).ok());
     let mut environments = BTreeMap::new();
+    let mut platforms = BTreeMap::new();
     for stage in &plan.stages {
         if let Base::Image(name) = &stage.base
-            && let Some(names) = (request.environment)(name)
+            && let Some((names, actual)) = (request.environment)(name)
         {
             environments.insert(name.clone(), names);
+            let wanted = stage.platform.clone().unwrap_or_else(|| request.platform.to_string());
+            platforms.insert((name.clone(), wanted), actual);
         }
     }
-    let lint_options = LintOptions { plan: options(request), ignore: ignore.as_ref(), environments };
+    let lint_options =
+        LintOptions { plan: options(request), ignore: ignore.as_ref(), environments, platforms };
     let warnings = lint::check(&file, &settings, &lint_options);
     Checked { source, warnings, errors: Vec::new(), strict: settings.error }
 }
@@ -262,7 +269,7 @@ mod tests {
             build_args: [("GIVEN".to_owned(), "here".to_owned())].into(),
             contexts: BTreeSet::new(),
             platform: &Platform::host(),
-            environment: &|name| (name == "known").then(|| ["HOME".to_owned()].into()),
+            environment: &|name| (name == "known").then(|| (["HOME".to_owned()].into(), Platform::host())),
         })
     }
 

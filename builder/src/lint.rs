@@ -1,7 +1,7 @@
 //! The build checks that need nothing but the tree (`docker build --check` has the same names).
 //!
-//! Two of its rules are missing here: `InvalidBaseImagePlatform` needs the base image, and what a base image's
-//! environment holds must be passed in for `UndefinedVar` to be checked in stages based on it.
+//! What is known of base images must be passed in: their environment for `UndefinedVar` in stages based on them, their
+//! platform for `InvalidBaseImagePlatform`.
 
 mod describe;
 mod rules;
@@ -73,6 +73,8 @@ pub struct LintOptions<'a> {
     pub ignore: Option<&'a Ignore>,
     /// Names of the variables that base images set, by the image as the FROM line has it, expanded.
     pub environments: BTreeMap<String, BTreeSet<String>>,
+    /// Platforms of base images, by the image as the FROM line has it, expanded, and the platform that was asked for.
+    pub platforms: BTreeMap<(String, String), oci::Platform>,
 }
 
 /// A warning, and the instruction that a `# check=skip=` comment must stand above to silence it.

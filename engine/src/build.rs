@@ -172,6 +172,7 @@ impl Job<'_> {
             store: engine.store()?,
             lease: self.lease,
             context: self.opened.context.clone(),
+            named_ignores: named::ignores(request)?,
             named_contexts,
             containerfile_name: self.file.name.clone(),
             containerfile: self.file.text.clone(),

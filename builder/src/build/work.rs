@@ -89,7 +89,10 @@ impl<'a> Build<'a> {
                     }
                 },
                 Some(name) => match request.named_contexts.get(name) {
-                    Some(NamedContext::Directory(path)) => (path.clone(), None),
+                    Some(NamedContext::Directory(path)) => {
+                        let ignore = request.named_ignores.get(name).map(super::parse_ignore).transpose()?;
+                        (path.clone(), ignore)
+                    }
                     _ => return Err(Broken::Stuck.into()),
                 },
             };

@@ -89,6 +89,26 @@ fn known_environments_and_ignored_files() {
 }
 
 #[test]
+fn base_images_of_other_platforms() {
+    let platform = |text: &str| text.parse::<oci::Platform>().unwrap();
+    let key = |name: &str, wanted: &str| (name.to_owned(), wanted.to_owned());
+    let mut options = LintOptions {
+        platforms: [
+            (key("a", "linux/arm64"), platform("linux/amd64")),
+            (key("b", "linux/arm64"), platform("linux/arm64/v8")),
+            (key("b", "linux/s390x"), platform("linux/arm64")),
+        ]
+        .into(),
+        ..LintOptions::default()
+    };
+    options.plan.platform_args = [("TARGETPLATFORM".to_owned(), "linux/arm64".to_owned())].into();
+    let text = "FROM a\nFROM b\nFROM --platform=linux/s390x b AS c\nFROM scratch\nFROM c\n";
+    let found: Vec<_> = rules_with(text, &options);
+    let found: Vec<_> = found.into_iter().filter(|(rule, _)| *rule == "InvalidBaseImagePlatform").collect();
+    assert_eq!(found, [("InvalidBaseImagePlatform", 1), ("InvalidBaseImagePlatform", 3)]);
+}
+
+#[test]
 fn settings_are_read() {
     let text = |text: &str| parse_settings(&Spanned::new(text.to_owned(), Span::new(0, text.len())));
     let read = text("skip=A, b;error=true;experimental=all").unwrap();

@@ -3,7 +3,7 @@
 use super::{Finding, LintOptions, finding};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::expand::{Expanded, Word};
-use crate::instruction::{Containerfile, CopySource, Instruction};
+use crate::instruction::{Containerfile, CopySource, Instruction, Stage};
 use crate::parse::Span;
 use crate::stages::{Base, MAX_EXPANDED, PlanOptions, plan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,26 @@ const MAX_NAMES: usize = 1_000_000;
 /// Findings that get advice, and names that are looked through for it: each name is compared letter by letter.
 const MAX_HINTS: usize = 20;
 const MAX_CANDIDATES: usize = 2_000;
+
+/// A base image for another machine than the one that is built for. Variants do not count: machines of one kind mostly
+/// run the programs of others.
+fn base_platform(
+    name: &str,
+    wanted: Option<&str>,
+    stage: &Stage,
+    options: &LintOptions<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let target = options.plan.platform_args.get("TARGETPLATFORM").map(String::as_str);
+    let Some(wanted) = wanted.or(target).and_then(|text| text.parse::<oci::Platform>().ok()) else { return };
+    let Some(actual) = options.platforms.get(&(name.to_owned(), wanted.to_string())) else { return };
+    if (&actual.os, &actual.architecture) == (&wanted.os, &wanted.architecture) {
+        return;
+    }
+    let message = format!("the base image `{name}` is for {actual}, not for {wanted}");
+    let hint = Some("name an image that has the platform, or say FROM --platform".to_owned());
+    finding(findings, "InvalidBaseImagePlatform", stage.span, stage.span, message, hint);
+}
 
 pub(super) fn check(file: &Containerfile, options: &LintOptions<'_>, findings: &mut Vec<Finding>) {
     from_lines(file, options, findings);
@@ -28,6 +48,9 @@ pub(super) fn check(file: &Containerfile, options: &LintOptions<'_>, findings: &
             Base::Stage(index) => scopes.get(*index).cloned().flatten(),
             Base::Image(name) | Base::Context(name) => options.environments.get(name).cloned(),
         };
+        if let Base::Image(name) = &planned.base {
+            base_platform(name, planned.platform.as_deref(), stage, options, findings);
+        }
         names += scope.as_ref().map_or(0, BTreeSet::len);
         if names > MAX_NAMES {
             return;

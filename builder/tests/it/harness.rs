@@ -104,6 +104,7 @@ impl Lab {
                 .iter()
                 .map(|(name, context)| ((*name).to_owned(), context.clone()))
                 .collect(),
+            named_ignores: BTreeMap::new(),
             containerfile_name: "Containerfile".into(),
             containerfile: text.into(),
             ignore: options.ignore.map(|text| (".dockerignore".into(), text.into())),

@@ -95,7 +95,7 @@ impl Engine {
             let found = self.find_image(name).ok()?;
             let config = self.image_config(&found.image).ok()?;
             let names = config.value().config.env.iter().filter_map(|entry| entry.split('=').next());
-            Some(names.map(str::to_owned).collect())
+            Some((names.map(str::to_owned).collect(), config.value().platform()))
         };
         ask(&CallRequest {
             containerfile_name: &file.name,

@@ -5,6 +5,7 @@ use super::requests::BuildRequest;
 use crate::images::{Images, PullPolicy, PullRequest, TransferProgress};
 use crate::{Error, Result};
 use builder::build::NamedContext;
+use builder::context::find_ignore_file;
 use oci::Platform;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -68,6 +69,23 @@ pub(super) fn open(
         contexts.insert(name.clone(), context);
     }
     Ok(contexts)
+}
+
+/// The ignore files of named contexts that are directories, as Docker reads them. What was fetched has none: that is
+/// what its authors sent.
+pub(super) fn ignores(request: &BuildRequest) -> Result<BTreeMap<String, (String, String)>> {
+    let mut files = BTreeMap::new();
+    for (name, value) in &request.build_contexts {
+        let is_image = IMAGES.iter().any(|prefix| value.starts_with(prefix));
+        if is_image || value.starts_with(LAYOUT) || is_address(value) {
+            continue;
+        }
+        if let Some(path) = find_ignore_file(std::path::Path::new(value), None) {
+            let text = super::containerfile::read_text(&path, std::time::Duration::ZERO)?;
+            files.insert(name.clone(), (path.display().to_string(), text));
+        }
+    }
+    Ok(files)
 }
 
 /// Brings an image of a layout (`PATH[:NAME][@DIGEST]`) into the store; gives a reference that the resolver knows.
