@@ -20,7 +20,9 @@ fn call(davit: &Davit, text: &str, options: &[&str]) -> Done {
 fn checks_name_rules_and_places() {
     let davit = Davit::with_busybox();
     let done = call(&davit, TEXT, &["--check"]);
-    let text = done.ok();
+    // As Docker: warnings are a failure of the check, unless the caller says otherwise.
+    assert_eq!(done.code, 1, "{done:#?}");
+    let text = call(&davit, TEXT, &["--call=check,ignorestatus=true"]).ok();
     for part in [
         "warning[StageNameCasing]: the stage name `Tools` has capitals",
         "Containerfile:4:17",
@@ -35,7 +37,7 @@ fn checks_name_rules_and_places() {
     let clean = call(&davit, "FROM busybox\nRUN true\n", &["--check"]);
     assert_eq!(clean.ok(), "Check complete, no warnings found.");
     // Warnings that count as errors, and errors.
-    let strict = call(&davit, &format!("# check=error=true\n{TEXT}"), &["--check"]);
+    let strict = call(&davit, &format!("# check=error=true\n{TEXT}"), &["--call=check,ignorestatus=true"]);
     assert_eq!(strict.code, 1, "{strict:#?}");
     let wrong = call(&davit, "FROM busybox\nCOPPY a b\n", &["--call=check"]);
     assert_eq!(wrong.code, 1, "{wrong:#?}");
@@ -43,11 +45,11 @@ fn checks_name_rules_and_places() {
     // Warnings where a base image is for another machine: of one here, that is known without asking a registry.
     let foreign = if davit.inspect("busybox", "{{.Architecture}}") == "s390x" { "arm64" } else { "s390x" };
     let platform = format!("--platform=linux/{foreign}");
-    let found = call(&davit, "FROM busybox\nRUN true\n", &["--check", &platform]).ok();
+    let found = call(&davit, "FROM busybox\nRUN true\n", &["--check", &platform]).stdout;
     assert!(found.contains("warning[InvalidBaseImagePlatform]") && found.contains(foreign), "{found}");
     // What a local image sets is known.
     davit.build("with-env", "FROM busybox\nENV KNOWN=1\n", &[]).ok();
-    let known = call(&davit, "FROM with-env\nLABEL a=$KNOWN b=$OTHER\n", &["--check"]).ok();
+    let known = call(&davit, "FROM with-env\nLABEL a=$KNOWN b=$OTHER\n", &["--check"]).stdout;
     assert!(known.contains("nothing sets `OTHER`") && !known.contains("`KNOWN`"), "{known}");
 }
 
@@ -55,7 +57,8 @@ fn checks_name_rules_and_places() {
 fn checks_as_json() {
     let davit = Davit::with_busybox();
     let done = call(&davit, TEXT, &["--call=check,format=json"]);
-    let value: Value = serde_json::from_str(&done.ok()).unwrap();
+    assert_eq!(done.code, 1, "{done:#?}");
+    let value: Value = serde_json::from_str(&done.stdout).unwrap();
     let warnings = value["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 3, "{value}");
     assert_eq!(warnings[0]["ruleName"], "StageNameCasing");
@@ -92,6 +95,7 @@ fn outlines_and_targets() {
     let targets: Value =
         serde_json::from_str(&call(&davit, TEXT, &["--call=targets,format=json"]).ok()).unwrap();
     assert_eq!(targets["targets"][1], json!({"base": "scratch", "default": true}));
+    call(&davit, TEXT, &["--call=check,format=xml"]).fails(125, "format=json");
     call(&davit, TEXT, &["--call=nonsense"]).fails(125, "--call=nonsense is not supported");
     call(&davit, TEXT, &["--call=outline", "--target=none"]).fails(1, "none");
     assert_eq!(davit.run(["images", "-q"]).ok().lines().count(), 1, "nothing is built");

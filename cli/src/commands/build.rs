@@ -25,10 +25,10 @@ use logfile::LogFile;
 
 /// `davit build`
 pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
-    let (method, json) = call::parse(if args.check { "check" } else { &args.call })?;
+    let (method, manner) = call::parse(if args.check { "check" } else { &args.call })?;
     let request = request(&args)?;
     if let Some(method) = method {
-        return call::call(engine, &request, method, json);
+        return call::call(engine, &request, method, manner);
     }
     if args.iidfile.is_some() && request.platforms.len() > 1 {
         return Err(Failure::new("--iidfile takes one ID, and several platforms make several images")

@@ -5,6 +5,7 @@ use engine::Engine;
 use engine::build::{BuildRequest, BuildTarget, Checked, Outline};
 use serde_json::{Value, json};
 
+use crate::args::parse_go_bool;
 use crate::error::{Failure, Outcome};
 use crate::output::{self, base64};
 
@@ -19,8 +20,17 @@ pub(super) enum Method {
     Targets,
 }
 
-/// Reads `METHOD[,format=json|text]`; `None` is a build.
-pub(super) fn parse(text: &str) -> Result<(Option<Method>, bool), Failure> {
+/// How a question is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// As JSON.
+    json: bool,
+    /// Warnings are no failure.
+    ignore_status: bool,
+}
+
+/// Reads `METHOD[,format=json|text][,ignorestatus=BOOL]`; `None` is a build.
+pub(super) fn parse(text: &str) -> Result<(Option<Method>, Manner), Failure> {
     let mut words = text.split(',');
     let method = match words.next().unwrap_or_default() {
         "build" | "" => None,
@@ -32,23 +42,29 @@ pub(super) fn parse(text: &str) -> Result<(Option<Method>, bool), Failure> {
                 .hint("there are build, check, outline and targets"));
         }
     };
-    let mut json = false;
+    let mut manner = Manner::default();
     for word in words {
         match word.split_once('=') {
-            Some(("format", "json")) => json = true,
-            Some(("format", "text")) => json = false,
+            Some(("format", "json")) => manner.json = true,
+            Some(("format", "text")) => manner.json = false,
+            Some(("ignorestatus", value)) => {
+                manner.ignore_status = parse_go_bool(value)
+                    .map_err(|error| Failure::new(format!("--call={text}: ignorestatus: {error}")))?;
+            }
             _ => {
-                return Err(Failure::new(format!("--call={text}: {word} is not format=json or format=text")));
+                return Err(Failure::new(format!("--call={text}: {word} is not understood"))
+                    .hint("behind the method there are format=json, format=text and ignorestatus=true"));
             }
         }
     }
-    Ok((method, json))
+    Ok((method, manner))
 }
 
 /// Answers.
-pub(super) fn call(engine: &Engine, request: &BuildRequest, method: Method, json: bool) -> Outcome {
+pub(super) fn call(engine: &Engine, request: &BuildRequest, method: Method, manner: Manner) -> Outcome {
+    let json = manner.json;
     match method {
-        Method::Check => check(&engine.check_build(request)?, json),
+        Method::Check => check(&engine.check_build(request)?, manner),
         Method::Outline => {
             let outline = engine.outline_build(request).map_err(wrong)?;
             if json {
@@ -83,14 +99,15 @@ fn print(value: &Value) {
     output::line(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
-fn check(checked: &Checked, json: bool) -> Outcome {
+fn check(checked: &Checked, manner: Manner) -> Outcome {
     let (warnings, errors): (Vec<_>, Vec<_>) = checked
         .findings
         .iter()
         .partition(|finding| finding.rule.is_some() || finding.rendered.starts_with("warning"));
     let failed = !errors.is_empty() || (checked.strict && !warnings.is_empty());
-    let code = if failed { WRONG } else { 0 };
-    if json {
+    // As Docker: who asks for a check wants to know of warnings, and a build that has some goes on.
+    let code = if failed || !(warnings.is_empty() || manner.ignore_status) { WRONG } else { 0 };
+    if manner.json {
         let location = |finding: &&engine::build::Finding| {
             let place = |place: Option<(usize, usize)>| {
                 place.map_or_else(
