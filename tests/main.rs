@@ -21,6 +21,7 @@ mod hostile_context;
 mod interop;
 mod limits;
 mod platforms;
+mod remote_access;
 mod remote_add;
 mod reproducible;
 mod rootless;

@@ -102,6 +102,17 @@ fn hint(error: &engine::Error) -> Option<String> {
                 .to_owned(),
         );
     }
+    if text.contains("git ") && text.contains("terminal prompts disabled") {
+        return Some(
+            "give what the server asks for as --secret=id=GIT_AUTH_TOKEN,src=FILE or id=GIT_AUTH_HEADER,src=FILE"
+                .to_owned(),
+        );
+    }
+    if text.contains("git ") && text.contains("Permission denied (publickey") {
+        return Some(
+            "name an agent or a key that the server knows: --ssh=default or --ssh=default=KEYFILE".to_owned(),
+        );
+    }
     match error {
         engine::Error::NotFound { what: "image", .. } => {
             Some("`davit images` lists the images of the local store".to_owned())

@@ -243,6 +243,13 @@ impl Config {
             .join("bus")
     }
 
+    /// The hosts that a rootless user knows. OpenSSH looks into the home of its user ID, which is root's in the
+    /// namespace.
+    pub(crate) fn known_hosts(&self) -> Option<PathBuf> {
+        let home = self.home.as_ref().filter(|_| self.identity.rootless)?;
+        Some(home.join(".ssh/known_hosts"))
+    }
+
     /// Proxies of the caller.
     pub(crate) fn proxy(&self) -> ProxyOptions {
         let either = |lower: &str, upper: &str| {

@@ -8,12 +8,19 @@ use crate::{Error, Result};
 use builder::ports::{Cancel, GitAccess, GitSource};
 use std::ffi::OsStr;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Most bytes of what git prints that are kept.
 const MAX_OUTPUT: u64 = 8 << 20;
+
+/// Runs git as a process group that ends with its standard input: with this process, however that ends, too. Modes of
+/// files come from the umask. The one who waits for the end keeps none of git's pipes open.
+const SCRIPT: &str = "umask 022; exec 3<&0 </dev/null; { read -r _ <&3; kill -9 0; } >/dev/null 2>&1 & \
+                      watcher=$!; exec 3<&-; git \"$@\"; code=$?; \
+                      exec 2>/dev/null; kill $watcher; wait $watcher; exit $code";
 
 /// The `git` of the host, as one build uses it.
 #[derive(Debug)]
@@ -22,6 +29,8 @@ pub(crate) struct Git<'a> {
     pub(crate) environment: &'a [(String, String)],
     /// Whether certificates are checked.
     pub(crate) verify: bool,
+    /// The hosts that the user knows, where OpenSSH would look elsewhere for them.
+    pub(crate) known_hosts: Option<PathBuf>,
 }
 
 /// Whom git talks to, and with what.
@@ -122,9 +131,8 @@ impl Git<'_> {
         ];
         let At { remote, access } = *at;
         let arguments: Vec<S> = arguments.into_iter().collect();
-        // Modes of files come from the umask.
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "umask 022; exec git \"$@\"", "git"]);
+        command.args(["-c", SCRIPT, "git"]);
         for (key, value) in SETTINGS {
             command.arg("-c").arg(format!("{key}={value}"));
         }
@@ -137,7 +145,7 @@ impl Git<'_> {
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_LFS_SKIP_SMUDGE", "1");
         // A host that is not known yet is learnt; one whose key changed is refused.
-        command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new");
+        command.env("GIT_SSH_COMMAND", ssh_command(self.known_hosts.as_deref()));
         if let Some(agent) = access.agent {
             command.env("SSH_AUTH_SOCK", agent);
         }
@@ -164,6 +172,17 @@ impl Git<'_> {
         let what = arguments.first().map(|word| word.as_ref().to_string_lossy().into_owned());
         finish(command, &format!("git {}", what.unwrap_or_default()), access.cancel)
     }
+}
+
+/// The ssh that git starts.
+fn ssh_command(known_hosts: Option<&Path>) -> String {
+    let mut command = "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new".to_owned();
+    // One quoting for the shell, one for ssh; a path that means something in either is left to ssh's own choice.
+    let plain = |path: &&str| !path.contains(['\'', '"', '\\', '%', '$', '\n']);
+    if let Some(path) = known_hosts.and_then(Path::to_str).filter(plain) {
+        command += &format!(" -o 'UserKnownHostsFile=\"{path}\"'");
+    }
+    command
 }
 
 fn is_commit(text: &str) -> bool {
@@ -195,8 +214,9 @@ fn shown(remote: &str) -> String {
 fn finish(mut command: Command, what: &str, cancel: &Cancel) -> Result<String> {
     use rustix::event::{PollFd, PollFlags, poll};
     let failed = |error| Error::os(what.to_owned(), error);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(failed)?;
+    let mut lifeline = child.stdin.take();
     let read = |stream: Option<Box<dyn Read + Send>>| {
         let mut bytes = Vec::new();
         if let Some(stream) = stream {
@@ -226,9 +246,11 @@ fn finish(mut command: Command, what: &str, cancel: &Cancel) -> Result<String> {
             };
             let _ = poll(&mut fds, Some(&wait));
             if cancel.is_cancelled() {
-                let _ = child.kill();
+                // Not the shell alone: what git started would keep its pipes open, and with them this build.
+                lifeline = None;
             }
         };
+        drop(lifeline);
         (status, output.join().unwrap_or_default(), errors.join().unwrap_or_default())
     });
     let status = status.map_err(failed)?;

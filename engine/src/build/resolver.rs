@@ -25,7 +25,11 @@ pub(super) struct ImageResolver<'a> {
 
 impl ImageResolver<'_> {
     fn git(&self) -> Git<'_> {
-        Git { environment: &self.request.proxy_env, verify: self.request.registry.tls_verify != Some(false) }
+        Git {
+            environment: &self.request.proxy_env,
+            verify: self.request.registry.tls_verify != Some(false),
+            known_hosts: self.engine.config().known_hosts(),
+        }
     }
 
     fn resolve(&self, reference: &str, platform: &Platform) -> Result<ResolvedImage> {

@@ -4,6 +4,7 @@ use super::context::scratch_name;
 use crate::{Error, Result};
 use builder::ports::SshAgents;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -54,7 +55,8 @@ impl Agents {
             .map_err(|error| missing("start ssh-agent", error))?;
         self.started.push(child);
         let start = Instant::now();
-        while !is_socket(&socket).unwrap_or(false) {
+        // The file is there before anyone listens on it.
+        while UnixStream::connect(&socket).is_err() {
             if start.elapsed() > PATIENCE {
                 return Err(Error::os("start ssh-agent", std::io::Error::from(std::io::ErrorKind::TimedOut)));
             }
