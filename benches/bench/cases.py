@@ -4,13 +4,15 @@ import shutil
 import time
 
 from . import world
+from .containers import Containers
 from .measure import median, peak, run, timed
 from .world import containerfile, settle
 
-CASES = ("run", "cached", "lists", "pull", "memory", "stages", "steps", "copy", "noop", "commit")
+CASES = ("run", "cached", "lists", "pull", "memory", "stages", "steps", "copy", "noop", "commit", "exec", "life",
+         "parallel", "idle", "many", "runtime")
 
 
-class Bench:
+class Bench(Containers):
     def __init__(self, options, place):
         self.options, self.place, self.results, self.server = options, place, [], None
         self.peers = [world.davit(options.davit, place), world.podman(options.podman, place)]
