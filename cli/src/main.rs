@@ -17,6 +17,9 @@ fn main() -> ExitCode {
     if let Some(code) = engine::entry::hidden() {
         return ExitCode::from(code);
     }
+    if is_called("davit-runtime") {
+        return runtime();
+    }
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut tree = args::command();
     let davit = match tree.try_get_matches_from_mut(std::env::args_os()).and_then(args::from_matches) {
@@ -26,6 +29,31 @@ fn main() -> ExitCode {
     // A process this short gives its memory back by ending.
     std::mem::forget(tree);
     match run(davit) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Tells whether this program was started under a name.
+fn is_called(name: &str) -> bool {
+    let own = std::env::args_os().next().map(std::path::PathBuf::from);
+    own.is_some_and(|own| own.file_name().is_some_and(|file| file == name))
+}
+
+/// As `davit runtime`, for engines that want one program.
+fn runtime() -> ExitCode {
+    let outcome = match args::runtime_from(std::env::args_os()) {
+        Ok(davit) if davit.version => commands::runtime::version(),
+        Ok(davit) => commands::runtime::runtime(davit.args),
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { commands::runtime::RUNTIME_FAILED } else { 0 });
+        }
+    };
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             failure.print();

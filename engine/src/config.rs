@@ -232,15 +232,9 @@ impl Config {
     /// The socket of the bus on which systemd is asked for control groups: the system's or the user's.
     pub(crate) fn bus_socket(&self) -> PathBuf {
         if !self.identity.rootless {
-            return PathBuf::from("/run/dbus/system_bus_socket");
+            return bus_socket_of(0);
         }
-        let named = var_os("DBUS_SESSION_BUS_ADDRESS").and_then(|address| address.into_string().ok());
-        if let Some(path) = named.as_deref().and_then(bus_path) {
-            return path;
-        }
-        absolute_variable("XDG_RUNTIME_DIR")
-            .unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", self.identity.uid)))
-            .join("bus")
+        bus_socket_of(self.identity.uid)
     }
 
     /// The hosts that a rootless user knows. OpenSSH looks into the home of its user ID, which is root's in the
@@ -284,6 +278,18 @@ impl Config {
     pub(crate) fn run_steps(&self) -> PathBuf {
         self.runroot.join("steps")
     }
+}
+
+/// The socket of the system's bus for root, of the user's for others.
+pub(crate) fn bus_socket_of(uid: u32) -> PathBuf {
+    if uid == 0 {
+        return PathBuf::from("/run/dbus/system_bus_socket");
+    }
+    let named = var_os("DBUS_SESSION_BUS_ADDRESS").and_then(|address| address.into_string().ok());
+    if let Some(path) = named.as_deref().and_then(bus_path) {
+        return path;
+    }
+    absolute_variable("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}"))).join("bus")
 }
 
 /// The first path in a bus address: `unix:path=/run/user/1000/bus,guid=...;...`.

@@ -15,6 +15,7 @@ mod filters;
 mod groups;
 pub mod images;
 pub mod login;
+pub mod oci_runtime;
 pub mod options;
 mod sandbox;
 pub mod spec;

@@ -6,19 +6,23 @@
 #![forbid(unsafe_code)]
 
 pub mod attach;
+mod blueprint;
 pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
 pub mod error;
+mod hook;
 mod init;
 pub mod launch;
 mod monitor;
+pub mod oci;
 mod plan;
 mod planner;
 pub mod record;
 pub mod rlimits;
 pub mod seccomp;
 pub mod spawner;
+mod stage;
 pub mod sysctl;
 mod wire;
 

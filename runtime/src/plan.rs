@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sys::idmap::Range;
-use sys::mount::{Mount, Propagation};
+use sys::mount::{Attributes, Mount, Propagation};
 
 use crate::cgroup;
 
@@ -48,11 +48,21 @@ pub(crate) struct MonitorPlan {
     pub(crate) listener: Option<usize>,
     pub(crate) log: Option<LogPlan>,
     pub(crate) cleanup_argv: Vec<OsString>,
-    pub(crate) cgroup: Option<cgroup::Paths>,
     /// Whether the group ends with the process: a container's, not an exec session's.
     pub(crate) owns_cgroup: bool,
     /// Whether other processes of the group may outlive the process: it is not the init of a PID namespace.
     pub(crate) kill_rest: bool,
+    /// What init is born into; nothing of it counts with `foreign`.
+    pub(crate) birth: BirthPlan,
+    /// Another runtime, which takes the place of our own init.
+    pub(crate) foreign: Option<ForeignPlan>,
+}
+
+/// What a process is born into.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct BirthPlan {
+    /// The control group, joined before the namespaces.
+    pub(crate) cgroup: Option<cgroup::Paths>,
     /// Namespaces to create.
     pub(crate) new_namespaces: u64,
     /// Descriptors to join in order, with the namespace types.
@@ -65,8 +75,6 @@ pub(crate) struct MonitorPlan {
     /// Mounts whose owners are to be mapped through the new user namespace.
     pub(crate) id_mapped: Vec<usize>,
     pub(crate) oom_score_adj: Option<i32>,
-    /// Another runtime, which takes the place of our own init.
-    pub(crate) foreign: Option<ForeignPlan>,
 }
 
 /// What a runtime other than our own is given.
@@ -86,6 +94,8 @@ pub(crate) enum Source {
     Prepared(usize),
     /// A mount to be made by init, in the container's namespaces; the descriptor is taken where that is refused.
     New(Mount, Option<usize>),
+    /// Other attributes for the mount that is there: set, cleared, and the same for all mounts below it.
+    Remount { set: Attributes, cleared: Attributes, recursive: Attributes, recursive_cleared: Attributes },
     /// A tmpfs with one directory a hierarchy of the old control group layout.
     CgroupV1 { hierarchies: Vec<(String, usize)>, read_only: bool },
 }
@@ -119,6 +129,10 @@ pub(crate) struct DevicePlan {
 pub(crate) struct RootfsPlan {
     /// Detached mounts, each over the one before.
     pub(crate) mounts: Vec<usize>,
+    /// The directory at which hooks look for it before the change of root.
+    pub(crate) at: Option<PathBuf>,
+    /// Whether the root is changed without pivot_root(2), which a root on an initial RAM file system needs.
+    pub(crate) no_pivot: bool,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) read_only: bool,
     /// Whether /dev becomes read-only when everything is in it.
@@ -136,6 +150,15 @@ pub(crate) struct RootfsPlan {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InitPlan {
     pub(crate) id: String,
+    /// Whether the process ends with the one that started it.
+    pub(crate) tied: bool,
+    /// Whether it gets a session keyring of its own.
+    pub(crate) keyring: bool,
+    /// Whether its control group namespace is made when it has been moved to its group: not at its birth.
+    pub(crate) late_cgroup_namespace: bool,
+    /// The socket on which it waits for the word to start; absent = it starts at once.
+    pub(crate) wait: Option<usize>,
+    pub(crate) hooks: HooksPlan,
     /// Whether ids must be taken on in a user namespace that is new.
     pub(crate) new_user_namespace: bool,
     /// Absent for exec, and for a process that joins a mount namespace.
@@ -146,6 +169,29 @@ pub(crate) struct InitPlan {
     /// Paths below /proc/sys and values.
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) process: ProcessPlan,
+}
+
+/// The hooks that concern init. The state that they read comes with the word to go on.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct HooksPlan {
+    /// Whether whoever started init has hooks to run when everything is mounted.
+    pub(crate) outside: bool,
+    /// Run by init when these have succeeded, before it changes into its root.
+    pub(crate) create_container: Vec<HookPlan>,
+    /// Run by init before its program.
+    pub(crate) start_container: Vec<HookPlan>,
+}
+
+/// One hook.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HookPlan {
+    /// Where it stands in the spec, for messages: `hooks.prestart[0]`.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<String>,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
 }
 
 /// The process to become.
@@ -170,6 +216,11 @@ pub(crate) struct ProcessPlan {
     pub(crate) scheduler: Option<sys::process::Scheduler>,
     pub(crate) io_priority: Option<(u8, u8)>,
     pub(crate) personality_32: bool,
+    pub(crate) memory_policy: Option<sys::process::MemoryPolicy>,
+    /// Processors to run on, once in the container's group.
+    pub(crate) affinity: Vec<usize>,
+    /// Descriptors after the streams that the program inherits.
+    pub(crate) preserved: u32,
     pub(crate) apparmor: Option<String>,
     pub(crate) selinux: Option<String>,
     pub(crate) seccomp_flags: u32,
@@ -190,6 +241,15 @@ pub(crate) fn write(
     }
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).map(u32::to_le_bytes).map_err(io::Error::other);
     sys::memfd::sealed("davit-plan", &[&length(&monitor)?, &monitor, &length(&init)?, &init, &program])
+}
+
+/// Where init finds its part of the plan.
+#[derive(Debug)]
+pub(crate) enum InitSource<'a> {
+    /// In the file that came with the request.
+    File(&'a PlanFile),
+    /// In the memory of the process that it was forked from.
+    Memory(Box<InitPlan>, Vec<sys::seccomp_load::Instruction>),
 }
 
 /// A plan as received.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxPersonalityDomain, LinuxSeccomp,
+    LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxMemoryPolicy, LinuxNamespaceType, LinuxPersonalityDomain, LinuxSeccomp,
     Mount as SpecMount, Process, Spec,
 };
 use rustix::fs::{Mode, OFlags};
@@ -100,6 +100,10 @@ pub(crate) struct MountContext<'a> {
     pub(crate) cgroup: Option<&'a cgroup::Paths>,
     /// Whether the container will be in a user namespace other than the first one.
     pub(crate) user_namespace: bool,
+    /// Whether that user namespace is the container's own, whose mapping mounts may have.
+    pub(crate) new_user_namespace: bool,
+    /// SELinux label of the mounts.
+    pub(crate) label: Option<&'a str>,
     /// Indices of mounts to be mapped.
     pub(crate) id_mapped: Vec<usize>,
 }
@@ -123,7 +127,7 @@ pub(crate) fn rootfs(
                     read_only_dev = value.attributes.contains(Attributes::READ_ONLY);
                     value.attributes = value.attributes.without(Attributes::READ_ONLY);
                 }
-                Source::CgroupV1 { .. } => {}
+                Source::CgroupV1 { .. } | Source::Remount { .. } => {}
             }
         }
         places.extend([place]);
@@ -133,6 +137,8 @@ pub(crate) fn rootfs(
         |list: Option<&Vec<String>>| list.into_iter().flatten().map(PathBuf::from).collect::<Vec<_>>();
     Ok(RootfsPlan {
         mounts,
+        at: None,
+        no_pivot: false,
         propagation: match linux.and_then(|linux| linux.rootfs_propagation().as_deref()) {
             None | Some("") => None,
             Some("private" | "rprivate") => Some(Propagation::Private),
@@ -188,24 +194,38 @@ fn place(
     let has = |names: &[&str]| options.iter().any(|option| names.contains(&option.as_str()));
     let kind = mount.typ().as_deref().unwrap_or("bind");
     let copy_up = has(&["tmpcopyup", "copyup"]);
-    let id_mapped = has(&["idmap", "ridmap"]);
-    if id_mapped && mount.uid_mappings().is_some() {
-        return Err(Error::invalid(format!("mounts: {}: a mapping other than the container's", subject())));
-    }
-    let ours = [
-        "tmpcopyup",
-        "copyup",
-        "notmpcopyup",
-        "idmap",
-        "ridmap",
-        "bind",
-        "rbind",
-        "remount",
-        "silent",
-        "user",
-    ];
+    let is_bind = kind == "bind" || kind == "rbind" || has(&["bind", "rbind"]);
+    let ours =
+        ["tmpcopyup", "copyup", "notmpcopyup", "idmap", "ridmap", "bind", "rbind", "remount", "user"];
     let plain = options.iter().filter(|option| !ours.contains(&option.as_str()));
-    if kind == "bind" || kind == "rbind" || has(&["bind", "rbind"]) {
+    if is_bind || has(&["remount"]) {
+        // Options of a file system are no business of one more view of it.
+        let refused = plain.clone().find(|option| !Mount::is_attribute(option));
+        if let Some(option) = refused {
+            return Err(Error::invalid(format!("mounts: {}: option {option:?} of a bind mount", subject())));
+        }
+    }
+    let maps = own_maps(mount, &subject())?;
+    let id_mapped = has(&["idmap", "ridmap"]) || maps.is_some();
+    if id_mapped && (!is_bind || has(&["remount"])) {
+        return Err(Error::invalid(format!("mounts: {}: only bind mounts can be id-mapped", subject())));
+    }
+    if id_mapped && maps.is_none() && !context.new_user_namespace {
+        let what = "an id-mapped mount needs uidMappings and gidMappings, or a new user namespace";
+        return Err(Error::invalid(format!("mounts: {}: {what}", subject())));
+    }
+    if has(&["remount"]) {
+        let mut value = Mount::bind("/");
+        plain.for_each(|option| value.apply_option(option));
+        let source = Source::Remount {
+            set: value.attributes,
+            cleared: value.cleared,
+            recursive: value.recursive,
+            recursive_cleared: value.recursive_cleared,
+        };
+        return Ok(MountPlan { destination, source, directory: true, copy_up: false });
+    }
+    if is_bind {
         let source = mount
             .source()
             .clone()
@@ -224,8 +244,15 @@ fn place(
         let detached =
             sys::mount::detached(&value).at(Stage::Mount, subject()).map_err(Failure::into_error)?;
         let directory = is_directory(&detached).at(Stage::Mount, subject()).map_err(Failure::into_error)?;
+        if let Some((users, groups)) = &maps {
+            let namespace = sys::process::user_namespace(users, groups);
+            let mapped = namespace.at(Stage::IdMap, subject()).and_then(|namespace| {
+                sys::mount::set_id_map(&detached, &namespace, has(&["ridmap"])).at(Stage::IdMap, subject())
+            });
+            mapped.map_err(Failure::into_error)?;
+        }
         let index = descriptors.push(detached);
-        if id_mapped {
+        if id_mapped && maps.is_none() {
             context.id_mapped.push(index);
         }
         return Ok(MountPlan { destination, source: Source::Prepared(index), directory, copy_up: false });
@@ -238,7 +265,23 @@ fn place(
         value = value.with_source(source);
     }
     plain.for_each(|option| value.apply_option(option));
+    if let (Some(label), false) = (context.label, matches!(kind, "proc" | "sysfs")) {
+        value = value.with_option("context", label);
+    }
     Ok(MountPlan { destination, source: Source::New(value, None), directory: true, copy_up })
+}
+
+/// The maps of users and of groups.
+type Maps = (Vec<Range>, Vec<Range>);
+
+/// The maps that a mount brings along.
+fn own_maps(mount: &SpecMount, subject: &str) -> Result<Option<Maps>> {
+    let (users, groups) = (id_ranges(mount.uid_mappings().as_ref()), id_ranges(mount.gid_mappings().as_ref()));
+    match (users.is_empty(), groups.is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some((users, groups))),
+        _ => Err(Error::invalid(format!("mounts: {subject}: uidMappings and gidMappings go together"))),
+    }
 }
 
 fn cgroup_place(
@@ -399,6 +442,9 @@ pub(crate) fn process(process: &Process, keep_groups: bool) -> Result<ProcessPla
         scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,
         io_priority: process.io_priority().as_ref().map(io_priority).transpose()?,
         personality_32: false,
+        memory_policy: None,
+        affinity: Vec::new(),
+        preserved: 0,
         apparmor: process.apparmor_profile().clone().filter(|profile| !profile.is_empty()),
         selinux: process.selinux_label().clone().filter(|label| !label.is_empty()),
         seccomp_flags: 0,
@@ -406,10 +452,53 @@ pub(crate) fn process(process: &Process, keep_groups: bool) -> Result<ProcessPla
 }
 
 /// Adds what stands outside `process` in the spec.
-pub(crate) fn personality(spec: &Spec, plan: &mut ProcessPlan) {
-    let personality = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref());
-    plan.personality_32 =
-        personality.is_some_and(|value| value.domain() == LinuxPersonalityDomain::PerLinux32);
+pub(crate) fn beside_process(spec: &Spec, plan: &mut ProcessPlan) -> Result<()> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    if let Some(personality) = linux.personality() {
+        if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+            return Err(Error::invalid("linux.personality.flags: none is defined"));
+        }
+        plan.personality_32 = personality.domain() == LinuxPersonalityDomain::PerLinux32;
+    }
+    plan.memory_policy = linux.memory_policy().as_ref().map(memory_policy).transpose()?;
+    Ok(())
+}
+
+fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<sys::process::MemoryPolicy> {
+    use oci_spec::runtime::{MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode};
+    let mut mode = match policy.mode() {
+        Mode::MpolDefault => 0,
+        Mode::MpolPreferred => 1,
+        Mode::MpolBind => 2,
+        Mode::MpolInterleave => 3,
+        Mode::MpolLocal => 4,
+        Mode::MpolPreferredMany => 5,
+        Mode::MpolWeightedInterleave => 6,
+    };
+    for flag in policy.flags().iter().flatten() {
+        mode |= match flag {
+            Flag::MpolFStaticNodes => 1 << 15,
+            Flag::MpolFRelativeNodes => 1 << 14,
+            Flag::MpolFNumaBalancing => 1 << 13,
+        };
+    }
+    let nodes = policy.nodes().as_deref().unwrap_or_default();
+    let nodes = number_list(nodes).ok_or_else(|| Error::invalid(format!("linux.memoryPolicy.nodes: {nodes:?}")))?;
+    Ok(sys::process::MemoryPolicy { mode, nodes })
+}
+
+/// Reads `0-3,7`; `None` for another form. Numbers are below 8192, as many as the kernel knows of anything counted so.
+pub(crate) fn number_list(text: &str) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        if first > last || last >= 8192 {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
 }
 
 /// Compiles a filter; no instructions = none.
@@ -547,4 +636,9 @@ pub(crate) fn listen(run_dir: &Path) -> io::Result<OwnedFd> {
     )?;
     rustix::net::listen(&socket, 16)?;
     Ok(socket)
+}
+
+/// Tells whether setgroups(2) is forbidden in the caller's user namespace, as it is with a single mapped id.
+pub(crate) fn setgroups_denied() -> bool {
+    sys::fs::read_limited(Path::new("/proc/self/setgroups"), 64).is_ok_and(|text| text.starts_with(b"deny"))
 }

@@ -13,12 +13,13 @@ use oci_spec::runtime::LinuxNamespaceType as Ns;
 use sys::process::Fork;
 
 use crate::attach;
+use crate::blueprint::{self, Blueprint, Circumstances};
 use crate::cgroup;
 use crate::error::{Error, Result, Stage};
 use crate::launch::{CgroupSetup, ExecRequest, Launch, LaunchMode, Launched, LogConfig};
 use crate::monitor;
 use crate::plan::{self, InitPlan, LogPlan, MonitorPlan, Stream};
-use crate::planner::{self, MountContext, Namespaces};
+use crate::planner::{self, Namespaces};
 use crate::record;
 use crate::wire::{self, At, Descriptors, Failure};
 
@@ -46,7 +47,6 @@ impl Spawner {
     /// Starts a container; returns when its process has been executed.
     pub fn launch(&self, launch: Launch<'_>) -> Result<Launched> {
         let spec = launch.spec;
-        let process = spec.process().as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
         if spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default()) {
             return Err(Error::invalid("hooks are not supported"));
         }
@@ -60,51 +60,22 @@ impl Spawner {
         }
         let mut descriptors = with_place_for_plan()?;
         let namespaces = Namespaces::read(spec, &mut descriptors)?;
-        let new_user = namespaces.creates(Ns::User);
-        let user_namespace = new_user || namespaces.joins(Ns::User) || sys::idmap::in_user_namespace();
         let run_dir = prepare_directory(&launch.run_dir)?;
         // From here on a failure must remove the group again.
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let (mut group, socket) = self.group(&launch.cgroup, resources)?;
-        let mut context = MountContext {
+        let new_pid_namespace = namespaces.creates(Ns::Pid);
+        let circumstances = Circumstances {
+            id: &launch.id,
             bundle: launch.bundle.as_deref(),
+            rootfs: &launch.rootfs,
             cgroup: group.paths(),
-            user_namespace,
-            id_mapped: Vec::new(),
+            namespaces,
         };
-        let rootfs = if namespaces.creates(Ns::Mount) {
-            let mut plan = planner::rootfs(spec, &launch.rootfs, &mut context, &mut descriptors)?;
-            plan.mtab = launch.mtab;
-            Some(plan)
-        } else if namespaces.joins(Ns::Mount) {
-            None
-        } else {
-            return Err(Error::invalid("linux.namespaces: a container needs a mount namespace"));
-        };
-        let id_mapped = context.id_mapped;
-        let (uid_map, gid_map) = (
-            planner::id_ranges(linux.and_then(|linux| linux.uid_mappings().as_ref())),
-            planner::id_ranges(linux.and_then(|linux| linux.gid_mappings().as_ref())),
-        );
-        if new_user && (uid_map.is_empty() || gid_map.is_empty()) {
-            return Err(Error::invalid("linux.uidMappings: a new user namespace needs mappings"));
+        let Blueprint { birth, mut init, program } = blueprint::draw(spec, circumstances, &mut descriptors)?;
+        if let Some(rootfs) = &mut init.rootfs {
+            rootfs.mtab = launch.mtab;
         }
-        let mut process_plan = planner::process(process, setgroups_denied())?;
-        planner::personality(spec, &mut process_plan);
-        let program = planner::seccomp(seccomp, &mut process_plan)?;
-        let init = InitPlan {
-            id: launch.id.clone(),
-            new_user_namespace: new_user,
-            rootfs,
-            loopback: namespaces.creates(Ns::Network),
-            hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
-            domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
-            sysctls: linux
-                .and_then(|linux| linux.sysctl().as_ref())
-                .map(|all| all.iter().map(|(key, value)| (crate::sysctl::path(key), value.clone())).collect())
-                .unwrap_or_default(),
-            process: process_plan,
-        };
         let session = Session {
             id: launch.id,
             run_dir: &run_dir,
@@ -118,13 +89,8 @@ impl Spawner {
         let (mut monitor, client) = session.plan(init.process.terminal, &mut descriptors)?;
         monitor.cleanup_argv = launch.cleanup_argv;
         monitor.owns_cgroup = group.paths().is_some();
-        monitor.cgroup = group.paths().cloned();
-        monitor.kill_rest = !namespaces.creates(Ns::Pid);
-        monitor.new_namespaces = namespaces.new;
-        monitor.join = namespaces.join;
-        monitor.time_offsets = planner::time_offsets(spec);
-        (monitor.uid_map, monitor.gid_map, monitor.id_mapped) = (uid_map, gid_map, id_mapped);
-        monitor.oom_score_adj = process.oom_score_adj();
+        monitor.kill_rest = !new_pid_namespace;
+        monitor.birth = birth;
         let launched = self.request(socket, &monitor, Some(&init), &program, descriptors, client)?;
         group.keep();
         Ok(launched)
@@ -186,7 +152,7 @@ impl Spawner {
         let (mut monitor, client) = session.plan(terminal, &mut descriptors)?;
         monitor.cleanup_argv = launch.cleanup_argv;
         monitor.owns_cgroup = group.paths().is_some();
-        monitor.cgroup = group.paths().cloned();
+        monitor.birth.cgroup = group.paths().cloned();
         monitor.kill_rest = !new_pid_namespace;
         monitor.foreign = launch.runtime.map(|program| crate::plan::ForeignPlan { program, bundle, mounts });
         let launched = self.request(socket, &monitor, None, &[], descriptors, client)?;
@@ -204,10 +170,15 @@ impl Spawner {
         let mut descriptors = with_place_for_plan()?;
         let session_dir = prepare_directory(&request.session_dir)?;
         let join = if flags == 0 { Vec::new() } else { vec![(descriptors.push(pidfd), flags)] };
-        let mut process_plan = planner::process(request.process, setgroups_denied())?;
+        let mut process_plan = planner::process(request.process, planner::setgroups_denied())?;
         let program = planner::seccomp(request.seccomp, &mut process_plan)?;
         let init = InitPlan {
             id: request.id.clone(),
+            tied: true,
+            keyring: true,
+            late_cgroup_namespace: false,
+            wait: None,
+            hooks: plan::HooksPlan::default(),
             new_user_namespace: false,
             rootfs: None,
             loopback: false,
@@ -237,9 +208,9 @@ impl Spawner {
             }
             _ => self.open_request()?,
         };
-        monitor.cgroup = container.cgroup;
-        monitor.join = join;
-        monitor.oom_score_adj = request.process.oom_score_adj();
+        monitor.birth.cgroup = container.cgroup;
+        monitor.birth.join = join;
+        monitor.birth.oom_score_adj = request.process.oom_score_adj();
         self.request(Some(socket), &monitor, Some(&init), &program, descriptors, client)
     }
 
@@ -378,16 +349,9 @@ impl Session<'_> {
             listener,
             log,
             cleanup_argv: Vec::new(),
-            cgroup: None,
             owns_cgroup: false,
             kill_rest: false,
-            new_namespaces: 0,
-            join: Vec::new(),
-            time_offsets: None,
-            uid_map: Vec::new(),
-            gid_map: Vec::new(),
-            id_mapped: Vec::new(),
-            oom_score_adj: None,
+            birth: plan::BirthPlan::default(),
             foreign: None,
         };
         Ok((plan, client))
@@ -395,18 +359,18 @@ impl Session<'_> {
 }
 
 /// A control group that goes away with a failed launch.
-struct GroupGuard {
+pub(crate) struct GroupGuard {
     manager: Option<cgroup::Manager>,
     kept: bool,
 }
 
 impl GroupGuard {
-    fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { manager: None, kept: true }
     }
 
     /// Guards a group that was just made, and applies its limits.
-    fn new(
+    pub(crate) fn new(
         manager: cgroup::Result<cgroup::Manager>,
         resources: Option<&oci_spec::runtime::LinuxResources>,
     ) -> Result<Self> {
@@ -423,14 +387,14 @@ impl GroupGuard {
         Ok(guard)
     }
 
-    fn paths(&self) -> Option<&cgroup::Paths> {
+    pub(crate) fn paths(&self) -> Option<&cgroup::Paths> {
         self.manager
             .as_ref()
             .map(cgroup::Manager::paths)
             .filter(|paths| !matches!(paths, cgroup::Paths::None(_)))
     }
 
-    fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         self.kept = true;
     }
 }
@@ -453,11 +417,6 @@ fn prepare_directory(path: &Path) -> Result<std::path::PathBuf> {
         sys::fs::remove_file_if_exists(&file).map_err(|error| Error::file("remove", &file, error.source))?;
     }
     Ok(path)
-}
-
-/// Tells whether setgroups(2) is forbidden in the caller's user namespace, as it is with a single mapped id.
-fn setgroups_denied() -> bool {
-    sys::fs::read_limited(Path::new("/proc/self/setgroups"), 64).is_ok_and(|text| text.starts_with(b"deny"))
 }
 
 /// The plan's place among the descriptors, where the monitor looks for it.

@@ -6,8 +6,9 @@
 //! caller -> monitor   'R' + number of descriptors, with up to 250 of them; packets of further ones; later 'F' = finished
 //! monitor -> caller   'L' = launched | 'E' = failed; later 'X' + the exit record as JSON
 //! stage -> monitor    'P' + process ID of init
-//! monitor -> init     'G' = go on: id maps are written
-//! init -> monitor     'T' with the terminal's master | 'E' | four bytes: errno of the trampoline | end of file: executed
+//! monitor -> init     'G' = go on: id maps are written, hooks have run; then the state that hooks read, as JSON
+//! init -> monitor     'T' with the terminal's master | 'M' = mounted, waits for 'G' | 'Y' = ready to be started
+//!                     | 'S' with the filter's listener | 'E' | four bytes: errno of the trampoline | end of file: executed
 //! ```
 
 use std::io;
@@ -25,6 +26,9 @@ pub(crate) const EXITED: u8 = b'X';
 pub(crate) const PID: u8 = b'P';
 pub(crate) const GO: u8 = b'G';
 pub(crate) const TERMINAL: u8 = b'T';
+pub(crate) const MOUNTED: u8 = b'M';
+pub(crate) const READY: u8 = b'Y';
+pub(crate) const LISTENER: u8 = b'S';
 
 /// Longest packet: a failure with a path, an exit record.
 pub(crate) const MAX_PACKET: usize = 16 * 1024;

@@ -10,6 +10,7 @@ mod images;
 mod manifest;
 mod registry;
 mod run;
+mod runtime;
 mod system;
 pub(crate) mod unbuilt;
 
@@ -20,6 +21,7 @@ pub(crate) use images::*;
 pub(crate) use manifest::*;
 pub(crate) use registry::*;
 pub(crate) use run::*;
+pub(crate) use runtime::*;
 pub(crate) use system::*;
 
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -166,6 +168,9 @@ pub(crate) enum DavitCommand {
     Rmi(Deferred<RmiArgs>),
     /// Run a command in a new container
     Run(Deferred<RunArgs>),
+    /// Run containers from OCI bundles, as crun and runc do; also as davit-runtime
+    #[command(hide = true, arg_required_else_help = true)]
+    Runtime(Deferred<RuntimeArgs>),
     /// Write images to an archive
     Save(Deferred<SaveArgs>),
     /// Start containers
@@ -302,6 +307,12 @@ pub(crate) fn whole_command() -> Command {
     let mut command = command();
     command.build();
     command
+}
+
+/// Reads the command line of a program that is called `davit-runtime`.
+pub(crate) fn runtime_from(words: impl Iterator<Item = std::ffi::OsString>) -> Result<DavitRuntime, clap::Error> {
+    let mut matches = relax(DavitRuntime::command()).try_get_matches_from(words)?;
+    DavitRuntime::from_arg_matches_mut(&mut matches)
 }
 
 /// Reads the matches of [`command`].

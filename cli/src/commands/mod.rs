@@ -12,6 +12,7 @@ mod logs;
 mod manifest;
 mod prune;
 mod registry;
+pub(crate) mod runtime;
 mod system;
 
 use engine::entry::{self, Needs};
@@ -75,6 +76,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Rm(Deferred(args)) => containers::rm(&store(options)?, args),
         DavitCommand::Rmi(Deferred(args)) => images::rmi(&store(options)?, args),
         DavitCommand::Run(Deferred(args)) => create::run(&launch(options)?, args),
+        DavitCommand::Runtime(Deferred(args)) => runtime::runtime(args),
         DavitCommand::Save(Deferred(args)) => images::save(&store(options)?, args),
         DavitCommand::Start(Deferred(args)) => containers::start(&launch(options)?, args),
         DavitCommand::Stop(Deferred(args)) => containers::stop(&store(options)?, args),

@@ -89,7 +89,7 @@ impl Scope {
         let deadline = Instant::now() + OLD_SCOPE_DEADLINE;
         let attempt = || format!("start {}", self.unit);
         loop {
-            match self.ask(monitor) {
+            match self.ask(monitor, &[]) {
                 Ok(None) => break,
                 // The container's former monitor is still on its way out.
                 Ok(Some(error)) if error.contains("UnitExists") && Instant::now() < deadline => {
@@ -114,8 +114,35 @@ impl Scope {
         Ok(Manager::open(Paths::V2(container)))
     }
 
+    /// Starts the scope with a container's first process in it, which lies in a group below the scope: what systemd has
+    /// set for the scope it may set again at any time. `properties` are further ones of the unit, as text: integers,
+    /// `true` and `false`, and strings in single quotes.
+    ///
+    /// # Errors
+    /// The bus or systemd refuses, or the group cannot be made below the scope.
+    pub(crate) fn start_alone(&self, process: u32, properties: &[(String, String)]) -> Result<Manager> {
+        let attempt = || format!("start {}", self.unit);
+        let properties: Vec<(&str, Property<'_>)> = properties
+            .iter()
+            .map(|(name, text)| Property::parse(text).map(|value| (name.as_str(), value)).ok_or((name, text)))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|(name, text)| failed(attempt(), &format!("property {name}: {text:?} is not understood")))?;
+        if let Some(refusal) = self.ask(process, &properties)? {
+            return Err(failed(attempt(), &refusal));
+        }
+        let scope = group_of(process).map_err(|error| failed(attempt(), &error))?;
+        if !scope.ends_with(&self.unit) {
+            return Err(failed(attempt(), &format!("the process is in {} instead", scope.display())));
+        }
+        let container = scope.join(CONTAINER);
+        make_directory(&container)?;
+        write(&container.join("cgroup.procs"), &process.to_string())?;
+        v2::enable_controllers(&scope)?;
+        Ok(Manager::open(Paths::V2(container)))
+    }
+
     /// Asks for the scope and waits until its job is done. `Some`: systemd's refusal.
-    fn ask(&self, process: u32) -> Result<Option<String>> {
+    fn ask(&self, process: u32, properties: &[(&str, Property<'_>)]) -> Result<Option<String>> {
         let attempt = || format!("start {}", self.unit);
         let lost = |error: io::Error| failed(attempt(), &error);
         let mut bus = self.bus.connect()?;
@@ -137,6 +164,13 @@ impl Scope {
                     // the default would bind below the limit that was asked for
                     all.property("TasksMax", "t", |value| value.u64(u64::MAX));
                     all.property("CollectMode", "s", |value| value.string("inactive-or-failed"));
+                    for (name, property) in properties {
+                        match property {
+                            Property::Text(text) => all.property(name, "s", |value| value.string(text)),
+                            Property::Number(number) => all.property(name, "t", |value| value.u64(*number)),
+                            Property::Switch(on) => all.property(name, "b", |value| value.bool(*on)),
+                        }
+                    }
                 });
                 arguments.array(8, |_| {});
             })
@@ -168,6 +202,28 @@ impl Scope {
                 None => ended.clear(),
             }
         }
+    }
+}
+
+/// The value of a unit's property.
+#[derive(Debug, PartialEq, Eq)]
+enum Property<'a> {
+    Text(&'a str),
+    Number(u64),
+    Switch(bool),
+}
+
+impl<'a> Property<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        match text {
+            "true" => return Some(Self::Switch(true)),
+            "false" => return Some(Self::Switch(false)),
+            _ => {}
+        }
+        if let Some(quoted) = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
+            return (!quoted.contains('\'')).then_some(Self::Text(quoted));
+        }
+        text.strip_prefix("uint64 ").unwrap_or(text).parse().ok().map(Self::Number)
     }
 }
 

@@ -11,37 +11,62 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 
 use crate::error::Stage;
 use crate::init::Context;
-use crate::plan::ProcessPlan;
+use crate::plan::{InitPlan, ProcessPlan};
 use crate::wire::{At, Failure};
 
 /// Searched where the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) fn become_process(
-    plan: &ProcessPlan,
-    program: &[sys::seccomp_load::Instruction],
-    context: &Context<'_>,
+/// Becomes the user, with the file to execute found and all set but what only the program itself may have.
+pub(super) fn take_shape(
+    plan: InitPlan,
     streams: [Option<OwnedFd>; 3],
     terminal: Option<OwnedFd>,
-) -> Result<Infallible, Failure> {
-    install_streams(plan, streams, terminal)?;
-    set_limits(plan)?;
-    set_labels(plan)?;
-    rustix::process::umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
+) -> Result<(InitPlan, PathBuf), Failure> {
+    let process = &plan.process;
+    install_streams(process, streams, terminal)?;
+    set_limits(process)?;
+    set_labels(process)?;
+    rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
     // As root first: the user may lack the right to pass through a parent, or root through a network file system.
-    let entered = enter(&plan.cwd).is_ok();
-    set_credentials(plan, program, entered)?;
-    super::set_death_signal()?;
-    if plan.no_new_privileges {
+    let entered = enter(&process.cwd).is_ok();
+    take_credentials(process)?;
+    if !entered {
+        enter(&process.cwd).at(Stage::Directory, process.cwd.display().to_string())?;
+    }
+    if plan.tied {
+        super::set_death_signal()?;
+    }
+    let command = process.args[0].clone();
+    let path = find(&command, &process.env).at(Stage::Exec, &*command)?;
+    Ok((plan, path))
+}
+
+/// The last steps.
+pub(super) fn execute(
+    plan: &InitPlan,
+    program: &[sys::seccomp_load::Instruction],
+    path: &Path,
+    context: &Context<'_>,
+) -> Result<Infallible, Failure> {
+    let process = &plan.process;
+    if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(Stage::Credentials, "no_new_privs")?;
     }
     sys::signal::reset_all().at(Stage::Exec, "reset signals")?;
-    let command = plan.args[0].clone();
-    let path = find(&command, &plan.env).at(Stage::Exec, &*command)?;
-    if plan.no_new_privileges {
-        load_filter(plan, program)?;
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which goes away next.
+    if !process.no_new_privileges {
+        if process.capabilities.is_some() && process.uid != 0 && !program.is_empty() {
+            let permitted = sys::caps::current_permitted().at(Stage::Credentials, "read capabilities")?;
+            sys::caps::set(permitted, permitted, 0).at(Stage::Credentials, "raise capabilities")?;
+        }
+        load_filter(process, program, context)?;
     }
-    execute(plan, &path, context).at(Stage::Exec, &*command)
+    set_capabilities(process)?;
+    if process.no_new_privileges {
+        load_filter(process, program, context)?;
+    }
+    replace(process, path, context).at(Stage::Exec, &*process.args[0])
 }
 
 fn install_streams(
@@ -91,6 +116,12 @@ fn set_limits(plan: &ProcessPlan) -> Result<(), Failure> {
     if plan.personality_32 {
         sys::process::set_personality_linux32().at(Stage::Limit, "personality")?;
     }
+    if let Some(policy) = &plan.memory_policy {
+        sys::process::set_memory_policy(policy).at(Stage::Limit, "memory policy")?;
+    }
+    if !plan.affinity.is_empty() {
+        sys::process::set_affinity(&plan.affinity).at(Stage::Limit, "CPU affinity")?;
+    }
     Ok(())
 }
 
@@ -124,11 +155,9 @@ fn enter(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn set_credentials(
-    plan: &ProcessPlan,
-    program: &[sys::seccomp_load::Instruction],
-    entered: bool,
-) -> Result<(), Failure> {
+/// Takes on user, groups and bounding set; what is permitted stays until [`set_capabilities`], but what is effective
+/// is the user's already.
+fn take_credentials(plan: &ProcessPlan) -> Result<(), Failure> {
     let stage = Stage::Credentials;
     if let Some(sets) = &plan.capabilities {
         sys::caps::drop_bounding(sets.bounding).at(stage, "bounding set")?;
@@ -137,14 +166,16 @@ fn set_credentials(
     let groups = (!plan.keep_groups).then_some(plan.groups.as_slice());
     sys::user::become_user(plan.uid, plan.gid, groups)
         .at(stage, format!("user {}:{}", plan.uid, plan.gid))?;
-    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which goes away next.
-    if !plan.no_new_privileges {
-        if plan.capabilities.is_some() && plan.uid != 0 && !program.is_empty() {
-            let permitted = sys::caps::current_permitted().at(stage, "read capabilities")?;
-            sys::caps::set(permitted, permitted, 0).at(stage, "raise capabilities")?;
-        }
-        load_filter(plan, program)?;
+    if let Some(sets) = &plan.capabilities {
+        let permitted = sys::caps::current_permitted().at(stage, "read capabilities")?;
+        let effective = sets.effective & sets.permitted & permitted;
+        sys::caps::set(effective, permitted, 0).at(stage, "capabilities")?;
     }
+    Ok(())
+}
+
+fn set_capabilities(plan: &ProcessPlan) -> Result<(), Failure> {
+    let stage = Stage::Credentials;
     if let Some(sets) = &plan.capabilities {
         // What the caller itself does not have cannot be given: the spec wants a warning at most.
         let permitted = sys::caps::current_permitted().at(stage, "read capabilities")?;
@@ -154,15 +185,19 @@ fn set_credentials(
         sys::caps::set_ambient(sets.ambient & sets.permitted & inheritable)
             .at(stage, "ambient capabilities")?;
     }
-    if !entered {
-        enter(&plan.cwd).at(Stage::Directory, plan.cwd.display().to_string())?;
-    }
     Ok(())
 }
 
-fn load_filter(plan: &ProcessPlan, program: &[sys::seccomp_load::Instruction]) -> Result<(), Failure> {
+fn load_filter(
+    plan: &ProcessPlan,
+    program: &[sys::seccomp_load::Instruction],
+    context: &Context<'_>,
+) -> Result<(), Failure> {
     if program.is_empty() {
         return Ok(());
+    }
+    if plan.seccomp_flags & sys::seccomp_load::FLAG_NEW_LISTENER != 0 {
+        return super::notify::load_filter(program, plan.seccomp_flags, &context.sync);
     }
     sys::seccomp_load::install(program, plan.seccomp_flags).map(drop).at(Stage::Seccomp, "")
 }
@@ -199,14 +234,16 @@ fn check(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?)
 }
 
-fn execute(plan: &ProcessPlan, path: &Path, context: &Context<'_>) -> io::Result<Infallible> {
+/// Executes the program in the place of this process.
+fn replace(plan: &ProcessPlan, path: &Path, context: &Context<'_>) -> io::Result<Infallible> {
     let string = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let strings =
         |list: &[String]| list.iter().map(|text| string(text.as_bytes())).collect::<io::Result<Vec<_>>>();
     let env = strings(&plan.env)?;
-    // All is close-on-exec but the streams and, as far as the trampoline, the socket.
-    let sync = rustix::io::fcntl_dupfd_cloexec(context.sync, 3)?;
-    sys::process::close_on_exec_from(3)?;
+    // All is close-on-exec but the streams, what the program is to inherit, and, as far as the trampoline, the socket.
+    let first = 3 + plan.preserved;
+    let sync = rustix::io::fcntl_dupfd_cloexec(&context.sync, first.cast_signed())?;
+    sys::process::close_on_exec_from(first)?;
     let path = string(OsStr::as_bytes(path.as_os_str()))?;
     if plan.apparmor.is_some() || plan.selinux.is_some() {
         // The label belongs to the program itself, not to the trampoline.

@@ -30,7 +30,7 @@ pub(super) fn mount(plan: &RootfsPlan, descriptors: &mut Descriptors) -> Result<
         match &root {
             // Over the host's root: a place that every user namespace can reach. It is out of sight until the pivot,
             // because the current root directory is the mount below.
-            None => sys::mount::attach(&mount, CWD, Path::new("/")),
+            None => attach_first(&mount, plan.at.as_deref()),
             Some(below) => sys::mount::attach(&mount, below, Path::new("")),
         }
         .at(Stage::Rootfs, "")?;
@@ -46,6 +46,16 @@ pub(super) fn mount(plan: &RootfsPlan, descriptors: &mut Descriptors) -> Result<
         put(place, &root, descriptors)?;
     }
     Ok(root)
+}
+
+/// Hooks look for the root where the spec says that it is; a user namespace may not reach that place.
+fn attach_first(mount: &OwnedFd, at: Option<&Path>) -> sys::mount::Result<()> {
+    if let Some(at) = at
+        && sys::mount::attach(mount, CWD, at).is_ok()
+    {
+        return Ok(());
+    }
+    sys::mount::attach(mount, CWD, Path::new("/"))
 }
 
 /// Links /etc/mtab, for old programs. Before anything is mounted at /etc, so that it goes into nobody's volume; what
@@ -75,6 +85,15 @@ fn put(place: &MountPlan, root: &OwnedFd, descriptors: &mut Descriptors) -> Resu
                 None => return Err(error).at(Stage::Mount, subject()),
             },
         },
+        Source::Remount { set, cleared, recursive, recursive_cleared } => {
+            let change = sys::mount::set_attributes(&target, *set, *cleared, false);
+            change.at(Stage::Mount, subject())?;
+            if !(recursive.is_empty() && recursive_cleared.is_empty()) {
+                sys::mount::set_attributes(&target, *recursive, *recursive_cleared, true)
+                    .at(Stage::Mount, subject())?;
+            }
+            return Ok(());
+        }
         Source::CgroupV1 { hierarchies, read_only } => {
             return put_hierarchies(hierarchies, *read_only, &target, descriptors);
         }

@@ -196,7 +196,7 @@ impl Loop {
     }
 
     fn kill_group(&self) {
-        if let (true, Some(paths)) = (self.running.plan.owns_cgroup, &self.running.plan.cgroup) {
+        if let (true, Some(paths)) = (self.running.plan.owns_cgroup, &self.running.plan.birth.cgroup) {
             let _ = cgroup::Manager::open(paths.clone()).kill_all(9);
         }
     }
@@ -377,7 +377,7 @@ impl Loop {
             finished_unix_nanos: super::now_unix_nanos(),
             ..ExitRecord::default()
         };
-        if let (true, Some(paths)) = (self.running.plan.owns_cgroup, &self.running.plan.cgroup)
+        if let (true, Some(paths)) = (self.running.plan.owns_cgroup, &self.running.plan.birth.cgroup)
             && let Ok(event) = cgroup::Manager::open(paths.clone()).oom_event()
         {
             record.oom_killed = event.kills > 0;

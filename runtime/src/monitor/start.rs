@@ -1,20 +1,18 @@
 //! From a plan to a running process: the monitor's first milliseconds.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use sys::process::{Clone, Fork};
 
-use crate::cgroup;
 use crate::error::Stage;
-use crate::init;
 use crate::launch::LogConfig;
 use crate::monitor::foreign;
 use crate::monitor::log::Log;
-use crate::plan::{ForeignPlan, MonitorPlan, PlanFile, Stream};
+use crate::plan::{ForeignPlan, InitSource, MonitorPlan, PlanFile, Stream};
 use crate::record::{self, ProcessRecord};
+use crate::stage::{self, Inherited, Word};
 use crate::wire::{self, At, Descriptors, Failure};
 
 /// A started process and the monitor's ends of its streams.
@@ -101,35 +99,26 @@ fn run_own(
     child: ChildStreams,
     trampoline: &OwnedFd,
 ) -> Result<(ProcessRecord, Option<OwnedFd>), Failure> {
-    let group = plan.cgroup.clone().map(cgroup::Manager::open);
-    let directory = match &group {
-        Some(group) => group.directory().at(Stage::Cgroup, "")?,
-        None => None,
-    };
-    let (sync, theirs) = sys::scm::packet_pair().at(Stage::Spawn, "socket")?;
     let started_unix_nanos = super::now_unix_nanos();
-    let request = Clone { flags: 0, cgroup: directory.as_ref().map(AsFd::as_fd), pidfd: false };
-    let stage = match sys::process::clone3(&request).at(Stage::Spawn, "clone")? {
-        Fork::Child => {
-            // What else the monitor has open ends with the exec; this one must end with the monitor.
-            drop(sync);
-            let fork = Staged { plan, file, group: group.as_ref(), trampoline };
-            fork.run(descriptors, child, &theirs)
-        }
-        Fork::Parent { child, .. } => child,
-    };
-    drop((theirs, child, directory));
-    let mut starting = Starting { sync, init: None, run_dir: plan.run_dir.clone(), armed: true };
-    let pid = starting.expect_pid()?;
-    reap(stage);
-    let status = sys::pidfd::status(pid).at(Stage::Spawn, "read the start time")?;
-    let record = note(plan, pid, status.start_time, started_unix_nanos)?;
-    prepare(plan, pid, &descriptors)?;
+    let inherited = Inherited { source: InitSource::File(file), streams: child.streams, trampoline };
+    let (starting, descriptors) = stage::clone_init(&plan.birth, inherited, descriptors)?;
+    let mut noted = Noted { run_dir: &plan.run_dir, kept: false };
+    let status = sys::pidfd::status(starting.pid).at(Stage::Spawn, "read the start time")?;
+    let record = note(plan, starting.pid, status.start_time, started_unix_nanos)?;
+    stage::prepare(&plan.birth, starting.pid, &descriptors)?;
     drop(descriptors);
-    // A failed send means that init has ended, and has said why.
-    let _ = sys::scm::send(&starting.sync, &[wire::GO], &[]);
-    let terminal = starting.wait_for_exec(plan)?;
-    starting.armed = false;
+    starting.go(b"");
+    let mut terminal = None;
+    loop {
+        match starting.next()? {
+            Word::Terminal(master) => terminal = Some(master),
+            Word::Executed if terminal.is_none() && plan.terminal => return Err(stage::ended()),
+            Word::Executed => break,
+            Word::Mounted | Word::Ready | Word::Listener(_) => return Err(stage::unexpected()),
+        }
+    }
+    starting.disarm();
+    noted.kept = true;
     Ok((record, terminal))
 }
 
@@ -170,7 +159,7 @@ fn note(
         monitor_start_time: sys::pidfd::status(own).map(|status| status.start_time).unwrap_or(0),
         started_unix_nanos,
         terminal: plan.terminal,
-        cgroup: plan.cgroup.clone(),
+        cgroup: plan.birth.cgroup.clone(),
     };
     record::write_process(&plan.run_dir, &record).at(Stage::Spawn, "write pid.json")?;
     Ok(record)
@@ -207,155 +196,16 @@ fn streams(
     Ok((child, ours))
 }
 
-/// What must be done from outside before init goes on.
-fn prepare(plan: &MonitorPlan, pid: u32, descriptors: &Descriptors) -> Result<(), Failure> {
-    if !plan.uid_map.is_empty() && plan.new_namespaces & nix::libc::CLONE_NEWUSER as u64 != 0 {
-        use sys::idmap::{Kind, write};
-        // The kernel wants the group map first only where setgroups is denied; the order does no harm.
-        write(pid, Kind::Group, &plan.gid_map).at(Stage::IdMap, "gid_map")?;
-        write(pid, Kind::User, &plan.uid_map).at(Stage::IdMap, "uid_map")?;
-        if !plan.id_mapped.is_empty() {
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-            let path = format!("/proc/{pid}/ns/user");
-            let namespace = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).at(Stage::IdMap, "")?;
-            for index in &plan.id_mapped {
-                let mount = descriptors.get(*index).at(Stage::IdMap, "")?;
-                sys::mount::set_id_map(mount, &namespace, true).at(Stage::IdMap, "")?;
-            }
-        }
-    }
-    if let Some(value) = plan.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        let written = rustix::fs::open(path, rustix::fs::OFlags::WRONLY, rustix::fs::Mode::empty())
-            .and_then(|file| rustix::io::write(&file, value.to_string().as_bytes()));
-        written.at(Stage::Limit, "oom_score_adj")?;
-    }
-    Ok(())
+/// Takes the record away again where the start fails.
+struct Noted<'a> {
+    run_dir: &'a std::path::Path,
+    kept: bool,
 }
 
-fn reap(pid: u32) {
-    if let Ok(raw) = i32::try_from(pid) {
-        let pid = rustix::process::Pid::from_raw(raw);
-        // ECHILD would mean that it is gone already.
-        let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
-    }
-}
-
-/// The time between clone and exec. If it ends early, init is killed and its record removed.
-struct Starting {
-    sync: OwnedFd,
-    init: Option<u32>,
-    run_dir: std::path::PathBuf,
-    armed: bool,
-}
-
-impl Starting {
-    fn expect_pid(&mut self) -> Result<u32, Failure> {
-        let mut packet = vec![0; wire::MAX_PACKET];
-        let length = sys::scm::receive(&self.sync, &mut packet).at(Stage::Spawn, "wait for init")?.length;
-        match packet[..length] {
-            [wire::PID, a, b, c, d] => {
-                let pid = u32::from_le_bytes([a, b, c, d]);
-                self.init = Some(pid);
-                Ok(pid)
-            }
-            _ => Err(Failure::decode(&packet[..length]).unwrap_or_else(ended)),
-        }
-    }
-
-    /// Waits until the socket closes, which the exec does; returns the terminal's master.
-    fn wait_for_exec(&self, plan: &MonitorPlan) -> Result<Option<OwnedFd>, Failure> {
-        let mut terminal = None;
-        let mut packet = vec![0; wire::MAX_PACKET];
-        loop {
-            let mut received =
-                sys::scm::receive(&self.sync, &mut packet).at(Stage::Spawn, "wait for init")?;
-            match packet[..received.length] {
-                [] if terminal.is_none() && plan.terminal => return Err(ended()),
-                [] => return Ok(terminal),
-                [wire::TERMINAL] => terminal = received.descriptors.pop(),
-                [a, b, c, d] => {
-                    let error = io::Error::from_raw_os_error(i32::from_le_bytes([a, b, c, d]));
-                    return Err(Failure::new(Stage::Exec, "", &error));
-                }
-                _ => return Err(Failure::decode(&packet[..received.length]).unwrap_or_else(ended)),
-            }
-        }
-    }
-}
-
-impl Drop for Starting {
+impl Drop for Noted<'_> {
     fn drop(&mut self) {
-        if !self.armed {
-            return;
+        if !self.kept {
+            record::remove_process(self.run_dir);
         }
-        if let Some(pid) = self.init {
-            // Not yet reaped, so the number is still its own.
-            let _ = sys::pidfd::open(pid).and_then(|init| sys::pidfd::send_signal(&init, 9));
-            reap(pid);
-        }
-        record::remove_process(&self.run_dir);
-    }
-}
-
-fn ended() -> Failure {
-    Failure::new(Stage::Spawn, "", &io::Error::other("the process ended before it was executed"))
-}
-
-/// The process between monitor and init: joins what init must be born into.
-struct Staged<'a> {
-    plan: &'a MonitorPlan,
-    file: &'a PlanFile,
-    group: Option<&'a cgroup::Manager>,
-    trampoline: &'a OwnedFd,
-}
-
-impl Staged<'_> {
-    fn run(&self, mut descriptors: Descriptors, child: ChildStreams, sync: &OwnedFd) -> ! {
-        match self.clone_init(&descriptors) {
-            Ok(Fork::Child) => {
-                let exec = init::Context { file: self.file, sync, trampoline: self.trampoline };
-                let failure = exec.run(&mut descriptors, child.streams);
-                let _ = sys::scm::send(sync, &failure.encode(), &[]);
-                sys::process::exit(127);
-            }
-            Ok(Fork::Parent { child: pid, .. }) => {
-                let mut packet = vec![wire::PID];
-                packet.extend(pid.to_le_bytes());
-                let _ = sys::scm::send(sync, &packet, &[]);
-                sys::process::exit(0);
-            }
-            Err(failure) => {
-                let _ = sys::scm::send(sync, &failure.encode(), &[]);
-                sys::process::exit(1);
-            }
-        }
-    }
-
-    fn clone_init(&self, descriptors: &Descriptors) -> Result<Fork, Failure> {
-        if let (Some(group), Some(cgroup::Paths::V1(_))) = (self.group, &self.plan.cgroup) {
-            let joiner = group.joiner().at(Stage::Cgroup, "")?;
-            joiner.join().at(Stage::Cgroup, "join")?;
-        }
-        for (index, flags) in &self.plan.join {
-            let descriptor = descriptors.get(*index).at(Stage::Namespace, "")?;
-            let flags = nix::sched::CloneFlags::from_bits_retain(*flags);
-            nix::sched::setns(descriptor, flags).at(Stage::Namespace, format!("join {flags:?}"))?;
-        }
-        let mut new = self.plan.new_namespaces;
-        if new & 0x80 != 0 {
-            // A time namespace takes its offsets before the first process enters it: from here its children do.
-            nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(0x80))
-                .at(Stage::Namespace, "time")?;
-            if let Some(text) = &self.plan.time_offsets {
-                let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
-                rustix::fs::open("/proc/self/timens_offsets", flags, rustix::fs::Mode::empty())
-                    .and_then(|file| rustix::io::write(&file, text.as_bytes()))
-                    .at(Stage::Namespace, "timens_offsets")?;
-            }
-            new &= !0x80;
-        }
-        let request = Clone { flags: new | sys::process::CLONE_PARENT, cgroup: None, pidfd: false };
-        sys::process::clone3(&request).at(Stage::Namespace, "clone into new namespaces")
     }
 }

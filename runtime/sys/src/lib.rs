@@ -14,6 +14,7 @@ pub mod memfd;
 pub mod mount;
 pub mod named_file;
 pub mod pidfd;
+pub mod netdevice;
 pub mod process;
 pub mod pty;
 pub mod relay;

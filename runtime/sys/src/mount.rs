@@ -60,6 +60,8 @@ impl Attributes {
 
     // A field of two bits, not flags: relatime is 0.
     const ATIME_FIELD: u32 = 0x70;
+    /// All values of that field.
+    const ATIME: Self = Self(Self::ATIME_FIELD);
 
     /// Whether there is no flag.
     pub fn is_empty(self) -> bool {
@@ -156,9 +158,12 @@ pub struct Mount {
     /// Attributes to set on the mount and all mounts below it (recursive bind mounts; 5.12).
     #[serde(default)]
     pub recursive: Attributes,
-    /// Attributes to take from the mount and all mounts below it (`rw`, `suid` on a bind mount).
+    /// Attributes to take from the mount (`rw`, `suid` on a bind mount).
     #[serde(default)]
     pub cleared: Attributes,
+    /// Attributes to take from the mount and all mounts below it (`rrw`, `rsuid`).
+    #[serde(default)]
+    pub recursive_cleared: Attributes,
     /// Propagation to set; absent = as the kernel chooses.
     #[serde(default)]
     pub propagation: Option<Propagation>,
@@ -172,6 +177,7 @@ impl Mount {
             attributes: Attributes::NONE,
             recursive: Attributes::NONE,
             cleared: Attributes::NONE,
+            recursive_cleared: Attributes::NONE,
             propagation: None,
         }
     }
@@ -286,43 +292,16 @@ impl Mount {
     ///
     /// `rw`, `suid`, .. clear the attribute on a bind mount, whose source may have it.
     pub fn apply_option(&mut self, option: &str) {
-        const ATTRIBUTES: [(&str, &str, Attributes); 7] = [
-            ("ro", "rw", Attributes::READ_ONLY),
-            ("nosuid", "suid", Attributes::NO_SUID),
-            ("nodev", "dev", Attributes::NO_DEV),
-            ("noexec", "exec", Attributes::NO_EXEC),
-            ("noatime", "atime", Attributes::NO_ATIME),
-            ("nodiratime", "diratime", Attributes::NO_DIR_ATIME),
-            ("nosymfollow", "symfollow", Attributes::NO_SYMLINKS),
-        ];
-        let is_bind = matches!(self.filesystem, Filesystem::Bind { .. });
-        for (set, clear, attribute) in ATTRIBUTES {
-            if option == set {
-                self.attributes |= attribute;
-                self.cleared = self.cleared.without(attribute);
-                return;
-            }
-            if option.strip_prefix('r') == Some(set) {
-                self.recursive |= attribute;
-                self.cleared = self.cleared.without(attribute);
-                return;
-            }
-            if option == clear || option.strip_prefix('r') == Some(clear) {
-                self.attributes = self.attributes.without(attribute);
-                self.recursive = self.recursive.without(attribute);
-                if is_bind {
-                    self.cleared |= attribute;
-                }
-                return;
-            }
+        if self.apply_attribute(option) {
+            return;
         }
         match option {
             "private" | "rprivate" => self.propagation = Some(Propagation::Private),
             "slave" | "rslave" => self.propagation = Some(Propagation::Slave),
             "shared" | "rshared" => self.propagation = Some(Propagation::Shared),
             "unbindable" | "runbindable" => self.propagation = Some(Propagation::Unbindable),
-            "strictatime" => self.attributes |= Attributes::STRICT_ATIME,
-            "relatime" | "norelatime" | "nostrictatime" | "defaults" | "async" | "nolazytime" | "loud" => {}
+            // What every mount has anyway, and what is about messages of the kernel alone.
+            "defaults" | "async" | "nolazytime" | "nomand" | "noiversion" | "loud" | "silent" => {}
             "bind" | "rbind" => {
                 if let Filesystem::Bind { recursive, .. } = &mut self.filesystem {
                     *recursive = *recursive || option == "rbind";
@@ -337,6 +316,66 @@ impl Mount {
                 }
             }
         }
+    }
+
+    /// Whether an option concerns the mount, and so also one that only shows what is mounted elsewhere.
+    pub fn is_attribute(option: &str) -> bool {
+        let words = ["defaults", "async", "nolazytime", "nomand", "noiversion", "loud", "silent", "bind", "rbind"];
+        let mut probe = Self::bind("/");
+        probe.apply_option(option);
+        words.contains(&option) || probe.propagation.is_some() || probe.apply_attribute(option)
+    }
+
+    /// Applies an option that is an attribute of the mount, plain or recursive; says whether it is one.
+    fn apply_attribute(&mut self, option: &str) -> bool {
+        const ATTRIBUTES: [(&str, &str, Attributes); 9] = [
+            ("ro", "rw", Attributes::READ_ONLY),
+            ("nosuid", "suid", Attributes::NO_SUID),
+            ("nodev", "dev", Attributes::NO_DEV),
+            ("noexec", "exec", Attributes::NO_EXEC),
+            ("noatime", "atime", Attributes::NO_ATIME),
+            ("strictatime", "nostrictatime", Attributes::STRICT_ATIME),
+            // The access time is one field of three values, and this one is its zero: it is set by clearing the others.
+            ("norelatime", "relatime", Attributes::ATIME),
+            ("nodiratime", "diratime", Attributes::NO_DIR_ATIME),
+            ("nosymfollow", "symfollow", Attributes::NO_SYMLINKS),
+        ];
+        let is_bind = matches!(self.filesystem, Filesystem::Bind { .. });
+        for (set, clear, attribute) in ATTRIBUTES {
+            let recursive = option.strip_prefix('r');
+            if matches!(option, "norelatime" | "rnorelatime") {
+                // What the kernel does without a word, as in mount(8).
+                return true;
+            }
+            let (mine, other) =
+                if attribute.0 & Attributes::ATIME_FIELD == 0 { (attribute, attribute) } else { (attribute, Attributes::ATIME) };
+            if option == set {
+                self.attributes = self.attributes.without(other) | mine;
+                self.cleared = self.cleared.without(other);
+                return true;
+            }
+            if option == clear {
+                self.attributes = self.attributes.without(mine);
+                if is_bind {
+                    self.cleared |= mine;
+                }
+                return true;
+            }
+            if recursive == Some(set) {
+                self.recursive = self.recursive.without(other) | mine;
+                self.recursive_cleared = self.recursive_cleared.without(other);
+                return true;
+            }
+            if recursive == Some(clear) {
+                self.recursive = self.recursive.without(mine);
+                self.attributes = self.attributes.without(mine);
+                if is_bind {
+                    self.recursive_cleared |= mine;
+                }
+                return true;
+            }
+        }
+        false
     }
 
     fn options_mut(&mut self) -> Option<&mut Vec<(String, Option<String>)>> {
@@ -364,13 +403,10 @@ pub fn detached(mount: &Mount) -> Result<OwnedFd> {
     };
     let is_bind = matches!(mount.filesystem, Filesystem::Bind { .. });
     if is_bind && !(mount.attributes.is_empty() && mount.cleared.is_empty()) {
-        if !mount.cleared.is_empty() {
-            set_attributes(&fd, Attributes::NONE, mount.cleared, true)?;
-        }
-        set_attributes(&fd, mount.attributes, Attributes::NONE, false)?;
+        set_attributes(&fd, mount.attributes, mount.cleared, false)?;
     }
-    if !mount.recursive.is_empty() {
-        set_attributes(&fd, mount.recursive, Attributes::NONE, true)?;
+    if !(mount.recursive.is_empty() && mount.recursive_cleared.is_empty()) {
+        set_attributes(&fd, mount.recursive, mount.recursive_cleared, true)?;
     }
     if let Some(propagation) = mount.propagation {
         set_propagation(&fd, propagation, true)?;

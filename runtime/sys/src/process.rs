@@ -155,6 +155,26 @@ pub fn install_descriptor(descriptor: BorrowedFd<'_>, number: u32) -> io::Result
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Tells whether a descriptor of this number is open.
+pub fn is_open(number: u32) -> bool {
+    // SAFETY: asking for the flags of a descriptor number changes nothing; a number that is not open is EBADF.
+    unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) != -1 }
+}
+
+/// A close-on-exec copy of standard stream 0, 1 or 2; `None` where it is closed.
+pub fn copy_of_stream(number: u32) -> io::Result<Option<OwnedFd>> {
+    let result = match number {
+        0 => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3),
+        1 => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3),
+        _ => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3),
+    };
+    match result {
+        Ok(copy) => Ok(Some(copy)),
+        Err(rustix::io::Errno::BADF) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Joins a new session keyring, so that keys of the host's session are out of reach. Absent keyrings are no failure.
 pub fn new_session_keyring(name: &std::ffi::CStr) -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
@@ -226,6 +246,117 @@ pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
     // No safe wrapper exists for ioprio_set(2).
     // SAFETY: the call takes integers only.
     let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How memory is taken from NUMA nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` number with `MPOL_F_*` bits.
+    pub mode: u32,
+    /// Numbers of nodes, below 1024.
+    pub nodes: Vec<u32>,
+}
+
+/// Sets the memory policy of the caller, which the programs it executes keep.
+pub fn set_memory_policy(policy: &MemoryPolicy) -> io::Result<()> {
+    const NODES: u32 = 1024;
+    let mut mask = [0_u64; NODES as usize / 64];
+    for node in &policy.nodes {
+        if *node >= NODES {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        mask[*node as usize / 64] |= 1 << (node % 64);
+    }
+    let (address, length) =
+        if policy.nodes.is_empty() { (std::ptr::null(), 0) } else { (mask.as_ptr(), NODES + 1) };
+    // No safe wrapper exists for set_mempolicy(2).
+    // SAFETY: the mask has as many bits as are told (the kernel reads one less), or is null with a length of 0; it
+    // lives during the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_set_mempolicy, policy.mode, address, libc::c_ulong::from(length))
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets the caller run on these processors alone.
+pub fn set_affinity(processors: &[usize]) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    for processor in processors {
+        if *processor >= rustix::thread::CpuSet::MAX_CPU {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        set.set(*processor);
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+/// Forks a helper, as a child of the caller's parent, that shares the caller's table of descriptors: it waits until the
+/// next descriptor that the caller opens is there, hands it to `found` and ends. `like` is any open descriptor.
+pub fn share_next_descriptor(like: BorrowedFd<'_>, found: impl FnOnce(BorrowedFd<'_>)) -> io::Result<()> {
+    const DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+    require_single_thread()?;
+    // The kernel gives the lowest free number.
+    let number = rustix::io::fcntl_dupfd_cloexec(like, 0)?.as_raw_fd();
+    // SAFETY: `clone_args` is a plain struct of integers, for which all zeroes is a valid value.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = (libc::CLONE_FILES | libc::CLONE_PARENT).unsigned_abs().into();
+    // No safe wrapper exists for clone3(2).
+    // SAFETY: memory is not shared, so this is a fork of a process with a single thread; the descriptors are shared, and
+    // the child opens and closes none.
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    match result {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {}
+        _ => return Ok(()),
+    }
+    let start = std::time::Instant::now();
+    // SAFETY: asking for the flags of a descriptor number changes nothing; a number that is not open is EBADF.
+    while unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        if start.elapsed() > DEADLINE {
+            exit(1);
+        }
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+    // SAFETY: the descriptor is open, and its owner, the caller, keeps it until its exec, which gives this process a
+    // table of its own.
+    found(unsafe { BorrowedFd::borrow_raw(number) });
+    exit(0)
+}
+
+/// Makes a user namespace with these maps that no process is in.
+pub fn user_namespace(users: &[crate::idmap::Range], groups: &[crate::idmap::Range]) -> io::Result<OwnedFd> {
+    use crate::idmap::{Kind, write};
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let request = Clone { flags: libc::CLONE_NEWUSER as u64, ..Clone::default() };
+    let child = match clone3(&request)? {
+        Fork::Child => {
+            // It keeps the namespace until the parent has opened it, or is gone.
+            drop(writer);
+            let _ = rustix::io::read(&reader, &mut [0_u8]);
+            exit(0)
+        }
+        Fork::Parent { child, .. } => child,
+    };
+    let open = || {
+        write(child, Kind::Group, groups)?;
+        write(child, Kind::User, users)?;
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        Ok(rustix::fs::open(format!("/proc/{child}/ns/user"), flags, rustix::fs::Mode::empty())?)
+    };
+    let namespace = open();
+    drop(writer);
+    let pid = rustix::process::Pid::from_raw(child.cast_signed());
+    let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+    namespace
+}
+
+/// Closes every descriptor from `first` on that this program was started with. For the first moment of `main`.
+pub fn close_inherited_from(first: u32) -> io::Result<()> {
+    // rustix has no close_range.
+    // SAFETY: the documented precondition: nothing in this process has opened a descriptor yet.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -5,6 +5,11 @@ pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Real user id.
+pub fn real_uid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
 /// Effective group id.
 pub fn effective_gid() -> u32 {
     rustix::process::getegid().as_raw()
