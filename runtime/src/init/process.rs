@@ -56,7 +56,7 @@ pub(super) fn execute(
     sys::signal::reset_all().at(Stage::Exec, "reset signals")?;
     // Without no_new_privs a filter needs CAP_SYS_ADMIN, which goes away next.
     if !process.no_new_privileges {
-        if process.capabilities.is_some() && process.uid != 0 && !program.is_empty() {
+        if process.capabilities.is_some() && !program.is_empty() {
             let permitted = sys::caps::current_permitted().at(Stage::Credentials, "read capabilities")?;
             sys::caps::set(permitted, permitted, 0).at(Stage::Credentials, "raise capabilities")?;
         }
