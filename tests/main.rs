@@ -20,6 +20,7 @@ mod explain;
 mod hostile_context;
 mod interop;
 mod limits;
+mod oci_runtime;
 mod platforms;
 mod remote_access;
 mod remote_add;
