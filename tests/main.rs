@@ -19,7 +19,7 @@ mod escape;
 mod explain;
 mod hostile_context;
 mod interop;
-mod limits;
+pub(crate) mod limits;
 mod oci_runtime;
 mod platforms;
 mod remote_access;

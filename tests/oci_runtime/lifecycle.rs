@@ -92,7 +92,7 @@ fn a_failed_create_leaves_nothing() {
 fn run_gives_the_exit_code_and_forgets_the_container() {
     each(|lab| {
         assert_eq!(lab.run("exit 7", |_| {}).code, 7);
-        assert_eq!(lab.run("kill -9 $$; sleep 5", |_| {}).code, 0, "the first process is immune to itself");
+        assert_eq!(lab.run("kill -9 $$; sleep 0.1", |_| {}).code, 0, "the first process is immune to itself");
         assert_eq!(lab.run("sh -c 'kill -TERM $$'; exit $?", |_| {}).code, 143);
         assert_eq!(lab.verb(["list", "-q"]).ok(), "");
     });
@@ -114,7 +114,6 @@ fn run_detached_and_kept() {
         assert_eq!(lab.state(&id)["pid"], pid);
         lab.verb(["delete", "-f", &id]).ok();
         if lab.ours {
-            assert_eq!(lab.verb(["run", "--keep", "-b", bundle.to_str().unwrap(), "--help"]).code, 0);
             let bundle = lab.bundle("exit 3", |_| {});
             assert_eq!(lab.verb(["run", "--keep", "-b", bundle.to_str().unwrap(), "kept"]).code, 3);
             assert_eq!(lab.status("kept"), "stopped");

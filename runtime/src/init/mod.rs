@@ -146,7 +146,8 @@ impl Context<'_> {
             sys::mount::pivot_root(&root).at(Stage::Rootfs, "")?;
         }
         if let Some(propagation) = rootfs.propagation {
-            sys::mount::set_root_propagation(propagation).at(Stage::Rootfs, "")?;
+            // Of the root alone: mounts have a propagation of their own.
+            sys::mount::set_propagation(&root, propagation, false).at(Stage::Rootfs, "")?;
         }
         Ok(terminal)
     }
