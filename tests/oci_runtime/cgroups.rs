@@ -184,7 +184,7 @@ fn a_view_of_its_own_group_only() {
         return;
     }
     let lab = Lab::davit();
-    let said = lab.sh("cat /proc/self/cgroup; ls /sys/fs/cgroup/pids/cgroup.procs; touch /sys/fs/cgroup/pids/x 2>&1", |config| {
+    let said = lab.sh("cat /proc/self/cgroup; ls /sys/fs/cgroup/pids/cgroup.procs; touch /sys/fs/cgroup/pids/x 2>&1; true", |config| {
         super::lab::namespace(config, json!({ "type": "cgroup" }));
         super::lab::mount(config, json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
             "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }));

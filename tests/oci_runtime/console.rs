@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::lab::{Lab, each};
+use super::lab::{Lab, accept, each};
 use crate::support::wait_until;
 
 /// Takes what comes to a console socket: the terminal, and its name.
 fn take(listener: &UnixListener) -> (std::fs::File, String) {
-    let (stream, _) = listener.accept().unwrap();
+    let stream = accept(listener);
     let mut name = [0; 4096];
     let mut received = sys::scm::receive(&stream, &mut name).unwrap();
     let master: OwnedFd = received.descriptors.pop().expect("a descriptor");
@@ -124,7 +124,7 @@ fn descriptors_are_inherited_as_asked() {
         );
         assert_eq!(crate::support::tool("sh", ["-c", &script]).ok(), "1 1\nopen");
         if lab.ours {
-            run("", "--preserve-fds 9").fails(1, "descriptor 6 is not open");
+            run("", "--preserve-fds 200").fails(1, "is not open");
         }
     });
 }

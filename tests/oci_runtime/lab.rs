@@ -212,3 +212,16 @@ pub(crate) fn namespace(config: &mut Value, value: Value) {
     all.retain(|space| space["type"] != value["type"]);
     all.push(value);
 }
+
+/// Waits until somebody connects, but not for ever.
+pub(crate) fn accept(listener: &std::os::unix::net::UnixListener) -> std::os::unix::net::UnixStream {
+    let mut accepted = None;
+    listener.set_nonblocking(true).unwrap();
+    crate::support::wait_until("somebody connects", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (stream, _) = accepted.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream
+}

@@ -35,7 +35,7 @@ fn fields_that_cannot_be_applied_are_named() {
         ("mounts: /a: option \"sync\"", |config| {
             mount(config, json!({ "destination": "/a", "type": "bind", "source": "/etc", "options": ["bind", "sync"] }));
         }),
-        ("mounts: /a", |config| {
+        ("mount /a: mount tmpfs", |config| {
             mount(config, json!({ "destination": "/a", "type": "tmpfs", "source": "t", "options": ["flavour=sweet"] }));
         }),
         ("mounts: /a: uidMappings", |config| {

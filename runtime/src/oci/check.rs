@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType as Ns, LinuxSeccompAction, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType as Ns, LinuxSeccompAction, Process, Spec};
 
 use super::{Error, Result};
 use crate::planner::Namespaces;
@@ -14,9 +14,7 @@ pub(super) fn check(spec: &Spec, namespaces: &Namespaces, rootfs: &Path) -> Resu
     if major != "1" {
         return Err(Error::invalid(format!("ociVersion: {:?} is not 1.x", spec.version())));
     }
-    if spec.process().is_none() {
-        return Err(Error::invalid("process is missing"));
-    }
+    labels(spec.process().as_ref().ok_or_else(|| Error::invalid("process is missing"))?)?;
     if !sys::fs::metadata(rootfs)?.is_dir() {
         return Err(Error::invalid(format!("root.path: {} is not a directory", rootfs.display())));
     }
@@ -30,6 +28,18 @@ pub(super) fn check(spec: &Spec, namespaces: &Namespaces, rootfs: &Path) -> Resu
         Some(linux) => check_linux(linux, namespaces),
         None => Ok(()),
     }
+}
+
+/// Labels that no module of this machine would look at.
+pub(super) fn labels(process: &Process) -> Result<()> {
+    let asked = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    if asked(process.apparmor_profile()) && !super::features::apparmor() {
+        return Err(Error::invalid("process.apparmorProfile: AppArmor is not enabled on this machine"));
+    }
+    if asked(process.selinux_label()) && !super::features::selinux() {
+        return Err(Error::invalid("process.selinuxLabel: SELinux is not enabled on this machine"));
+    }
+    Ok(())
 }
 
 fn check_linux(linux: &Linux, namespaces: &Namespaces) -> Result<()> {

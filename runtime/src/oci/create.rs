@@ -184,6 +184,7 @@ fn bear(options: &CreateOptions, at_once: bool, foreground: Option<()>) -> Resul
     };
     let hooks = spec.hooks().clone().unwrap_or_default();
     let outside = outside_hooks(&hooks)?;
+    let owner = sys::user::real_uid();
     user_namespace::enter_if_needed(&mut spec)?;
     let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root is missing"))?;
     let rootfs = bundle.join(root.path());
@@ -212,7 +213,7 @@ fn bear(options: &CreateOptions, at_once: bool, foreground: Option<()>) -> Resul
             bundle: bundle.clone(),
             rootfs: rootfs.clone(),
             created: jiff::Timestamp::now().to_string(),
-            owner: sys::user::real_uid(),
+            owner,
             creator: own,
             creator_start_time: sys::pidfd::status(own).map(|status| status.start_time).unwrap_or(0),
             cgroup: group.paths().cloned(),

@@ -8,7 +8,7 @@ use rustix::net::SocketType;
 use super::create::{name_command, standard_streams, write_pid};
 use super::foreground::{self, Signals};
 use super::start::hand_listener_of;
-use super::{Container, Error, Result, Status, console, open};
+use super::{Container, Error, Result, Status, check, console, open};
 use crate::cgroup::Paths;
 use crate::plan::{BirthPlan, HooksPlan, InitPlan, InitSource, ProcessPlan};
 use crate::planner;
@@ -89,6 +89,7 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     }
     let spec = container.spec()?;
     let process = process(&options.process, &spec)?;
+    check::labels(&process)?;
     let terminal = process.terminal().unwrap_or(false);
     if terminal && options.detach && options.console_socket.is_none() {
         return Err(Error::invalid("a detached process with a terminal needs --console-socket"));

@@ -20,7 +20,8 @@ pub(super) fn selinux() -> bool {
     sys::fs::exists(Path::new("/sys/fs/selinux/enforce")).unwrap_or(false)
 }
 
-fn apparmor() -> bool {
+/// Tells whether this machine has AppArmor.
+pub(super) fn apparmor() -> bool {
     sys::fs::read_limited(Path::new("/sys/module/apparmor/parameters/enabled"), 8)
         .is_ok_and(|text| text.starts_with(b"Y"))
 }

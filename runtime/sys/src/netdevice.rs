@@ -33,15 +33,26 @@ pub fn hand_over(name: &str, wanted: &str, process: u32) -> io::Result<()> {
     let addresses = addresses(&socket, index)?;
     let path = format!("/proc/{process}/ns/net");
     let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // The kernel moves first and finds the name taken afterwards.
+    let taken = inside(&namespace, || match index_of(&route_socket()?, wanted) {
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EEXIST)),
+        Err(_) => Ok(()),
+    });
+    taken?;
     let mut body = link(index, 0, 0);
     attribute(&mut body, LINK_NAMESPACE, &namespace.as_raw_fd().to_ne_bytes());
     attribute(&mut body, LINK_NAME, &[wanted.as_bytes(), b"\0"].concat());
     ask(&socket, NEW_LINK, 0, &body)?;
-    // What is left to do is done from inside, by a process of its own.
+    inside(&namespace, || set_up(wanted, &addresses))
+}
+
+/// Does something in a network namespace, in a process of its own.
+fn inside(namespace: &OwnedFd, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let (ours, theirs) = crate::scm::packet_pair()?;
     let child = match crate::process::fork()? {
         Fork::Child => {
-            let result = set_up(&namespace, wanted, &addresses);
+            let entered = nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET);
+            let result = entered.map_err(io::Error::from).and_then(|()| work());
             let errno = result.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
             let _ = crate::scm::send(&theirs, &errno.to_ne_bytes(), &[]);
             crate::process::exit(0)
@@ -62,8 +73,7 @@ pub fn hand_over(name: &str, wanted: &str, process: u32) -> io::Result<()> {
     }
 }
 
-fn set_up(namespace: &OwnedFd, name: &str, addresses: &[Vec<u8>]) -> io::Result<()> {
-    nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+fn set_up(name: &str, addresses: &[Vec<u8>]) -> io::Result<()> {
     let socket = route_socket()?;
     let index = index_of(&socket, name)?;
     for address in addresses {

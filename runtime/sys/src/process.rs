@@ -291,38 +291,31 @@ pub fn set_affinity(processors: &[usize]) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
-/// Forks a helper, as a child of the caller's parent, that shares the caller's table of descriptors: it waits until the
-/// next descriptor that the caller opens is there, hands it to `found` and ends. `like` is any open descriptor.
-pub fn share_next_descriptor(like: BorrowedFd<'_>, found: impl FnOnce(BorrowedFd<'_>)) -> io::Result<()> {
+/// Starts a thread that waits until the next descriptor that the caller opens is there, hands it to `found`, and then
+/// sets the flag that is returned; it sets it also when none comes. `like` is any open descriptor.
+pub fn watch_next_descriptor(
+    like: BorrowedFd<'_>,
+    found: impl FnOnce(BorrowedFd<'_>) + Send + 'static,
+) -> io::Result<std::sync::Arc<std::sync::atomic::AtomicBool>> {
     const DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
-    require_single_thread()?;
-    // The kernel gives the lowest free number.
+    let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let done = std::sync::Arc::clone(&flag);
+    // The thread's own start opens nothing. The kernel gives the lowest free number.
     let number = rustix::io::fcntl_dupfd_cloexec(like, 0)?.as_raw_fd();
-    // SAFETY: `clone_args` is a plain struct of integers, for which all zeroes is a valid value.
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.flags = (libc::CLONE_FILES | libc::CLONE_PARENT).unsigned_abs().into();
-    // No safe wrapper exists for clone3(2).
-    // SAFETY: memory is not shared, so this is a fork of a process with a single thread; the descriptors are shared, and
-    // the child opens and closes none.
-    let result =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
-    match result {
-        -1 => return Err(io::Error::last_os_error()),
-        0 => {}
-        _ => return Ok(()),
-    }
-    let start = std::time::Instant::now();
-    // SAFETY: asking for the flags of a descriptor number changes nothing; a number that is not open is EBADF.
-    while unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
-        if start.elapsed() > DEADLINE {
-            exit(1);
+    let wait = move || {
+        let start = std::time::Instant::now();
+        while !is_open(number.unsigned_abs()) {
+            if start.elapsed() > DEADLINE {
+                return done.store(true, std::sync::atomic::Ordering::Release);
+            }
+            std::thread::sleep(std::time::Duration::from_micros(50));
         }
-        std::thread::sleep(std::time::Duration::from_micros(50));
-    }
-    // SAFETY: the descriptor is open, and its owner, the caller, keeps it until its exec, which gives this process a
-    // table of its own.
-    found(unsafe { BorrowedFd::borrow_raw(number) });
-    exit(0)
+        // SAFETY: the descriptor is open, and its owner, which waits for the flag, does not close it before.
+        found(unsafe { BorrowedFd::borrow_raw(number) });
+        done.store(true, std::sync::atomic::Ordering::Release);
+    };
+    std::thread::Builder::new().name("davit-watch".into()).spawn(wait)?;
+    Ok(flag)
 }
 
 /// Makes a user namespace with these maps that no process is in.
