@@ -16,6 +16,7 @@ mod crash;
 mod differential;
 mod docker;
 mod escape;
+mod events;
 mod explain;
 mod hostile_context;
 mod interop;

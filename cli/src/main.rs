@@ -86,6 +86,7 @@ fn options(global: &GlobalArgs) -> Result<EngineOptions, Failure> {
         storage_driver: global.storage_driver.clone().filter(|driver| !driver.is_empty()),
         cgroup_manager: global.cgroup_manager.clone(),
         runtime: global.runtime.clone(),
+        events_backend: global.events_backend.clone(),
         tmpdir: global.tmpdir.clone(),
         cdi_dirs: global.cdi_spec_dir.clone(),
         log_level: Some(format!("{level:?}").to_lowercase()),

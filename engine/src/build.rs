@@ -108,6 +108,10 @@ impl Engine {
         ship::name(self, request, &platforms, &mut report)?;
         ship::write_outputs(self, request, &platforms, &report, &lease, progress)?;
         ship::push(self, request, &mut report, progress)?;
+        for image in &report.images {
+            let name = report.names.first().map_or("", String::as_str);
+            self.tell(crate::events::Event::image("build", &image.id, name));
+        }
         Ok(report)
     }
 }

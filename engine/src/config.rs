@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) tmpdir: PathBuf,
     pub(crate) driver: Option<String>,
     pub(crate) cgroup_manager: Option<String>,
+    /// Whether what happens is written down.
+    pub(crate) keeps_events: bool,
     /// Program of the OCI runtime of new containers; `None` = davit itself.
     pub(crate) runtime: Option<PathBuf>,
     /// Where devices are described, lowest precedence first.
@@ -123,6 +125,16 @@ impl Config {
                 ));
             }
         }
+        let keeps_events = match options.events_backend.as_deref() {
+            None | Some("" | "file") => true,
+            Some("none") => false,
+            Some(other) => {
+                return Err(Error::unsupported(
+                    format!("events backend {other}"),
+                    "davit keeps events in a file of its own; use file or none",
+                ));
+            }
+        };
         let home = home();
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let root = match options.root {
@@ -147,6 +159,7 @@ impl Config {
             tmpdir: tmpdir.unwrap_or_else(|| PathBuf::from("/var/tmp")),
             driver: options.storage_driver.filter(|driver| !driver.is_empty()),
             cgroup_manager: options.cgroup_manager.filter(|manager| !manager.is_empty()),
+            keeps_events,
             runtime,
             cdi_dirs: crate::cdi::directories(&options.cdi_dirs),
             home,
@@ -259,6 +272,11 @@ impl Config {
         }
     }
 
+    /// Directory of the log of events.
+    pub(crate) fn events(&self) -> PathBuf {
+        self.root.join("events")
+    }
+
     /// Directory of the containers' permanent files.
     pub(crate) fn containers(&self) -> PathBuf {
         self.root.join("containers")
@@ -289,7 +307,9 @@ pub(crate) fn bus_socket_of(uid: u32) -> PathBuf {
     if let Some(path) = named.as_deref().and_then(bus_path) {
         return path;
     }
-    absolute_variable("XDG_RUNTIME_DIR").unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}"))).join("bus")
+    absolute_variable("XDG_RUNTIME_DIR")
+        .unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}")))
+        .join("bus")
 }
 
 /// The first path in a bus address: `unix:path=/run/user/1000/bus,guid=...;...`.

@@ -11,6 +11,7 @@ mod config;
 pub mod containers;
 pub mod entry;
 mod error;
+pub mod events;
 mod filters;
 mod groups;
 pub mod images;
@@ -47,6 +48,8 @@ pub struct EngineOptions {
     pub cgroup_manager: Option<String>,
     /// `--runtime`: `davit` or `None` = the built-in one; others are refused by name for now.
     pub runtime: Option<String>,
+    /// `--events-backend`: `file` or `none`; `None` = `file`.
+    pub events_backend: Option<String>,
     /// `--tmpdir`.
     pub tmpdir: Option<PathBuf>,
     /// `--cdi-spec-dir`: where devices are described, lowest precedence first; empty = /etc/cdi and /var/run/cdi.

@@ -152,6 +152,7 @@ impl Engine {
         let mounts = if request.build { self.forget_builds()? } else { 0 };
         let images =
             self.images().prune(&ImagePruneRequest { all: request.all, filters: request.filters.clone() })?;
+        self.tell(crate::events::Event::system("prune"));
         let reclaimed = containers.reclaimed + images.reclaimed + mounts;
         Ok(SystemPruneReport { containers, images, reclaimed })
     }

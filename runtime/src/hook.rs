@@ -93,7 +93,10 @@ fn run(hook: &HookPlan, state: &[u8]) -> io::Result<()> {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         command.env(key, value);
     }
-    command.stdin(Stdio::from(input)).stdout(Stdio::from(said.try_clone()?)).stderr(Stdio::from(said.try_clone()?));
+    command
+        .stdin(Stdio::from(input))
+        .stdout(Stdio::from(said.try_clone()?))
+        .stderr(Stdio::from(said.try_clone()?));
     let mut child = command.spawn()?;
     let status = match hook.timeout {
         None => child.wait()?,
@@ -116,7 +119,10 @@ fn run(hook: &HookPlan, state: &[u8]) -> io::Result<()> {
 }
 
 /// Waits for a child without polling; `None` when the deadline passes.
-fn wait_until(child: &mut std::process::Child, deadline: Instant) -> io::Result<Option<std::process::ExitStatus>> {
+fn wait_until(
+    child: &mut std::process::Child,
+    deadline: Instant,
+) -> io::Result<Option<std::process::ExitStatus>> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let process = sys::pidfd::open(child.id())?;
     loop {

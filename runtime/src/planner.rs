@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxMemoryPolicy, LinuxNamespaceType, LinuxPersonalityDomain, LinuxSeccomp,
-    Mount as SpecMount, Process, Spec,
+    LinuxDevice, LinuxDeviceType, LinuxIdMapping, LinuxMemoryPolicy, LinuxNamespaceType,
+    LinuxPersonalityDomain, LinuxSeccomp, Mount as SpecMount, Process, Spec,
 };
 use rustix::fs::{Mode, OFlags};
 use sys::idmap::Range;
@@ -195,8 +195,7 @@ fn place(
     let kind = mount.typ().as_deref().unwrap_or("bind");
     let copy_up = has(&["tmpcopyup", "copyup"]);
     let is_bind = kind == "bind" || kind == "rbind" || has(&["bind", "rbind"]);
-    let ours =
-        ["tmpcopyup", "copyup", "notmpcopyup", "idmap", "ridmap", "bind", "rbind", "remount", "user"];
+    let ours = ["tmpcopyup", "copyup", "notmpcopyup", "idmap", "ridmap", "bind", "rbind", "remount", "user"];
     let plain = options.iter().filter(|option| !ours.contains(&option.as_str()));
     if is_bind || has(&["remount"]) {
         // Options of a file system are no business of one more view of it.
@@ -276,7 +275,8 @@ type Maps = (Vec<Range>, Vec<Range>);
 
 /// The maps that a mount brings along.
 fn own_maps(mount: &SpecMount, subject: &str) -> Result<Option<Maps>> {
-    let (users, groups) = (id_ranges(mount.uid_mappings().as_ref()), id_ranges(mount.gid_mappings().as_ref()));
+    let (users, groups) =
+        (id_ranges(mount.uid_mappings().as_ref()), id_ranges(mount.gid_mappings().as_ref()));
     match (users.is_empty(), groups.is_empty()) {
         (true, true) => Ok(None),
         (false, false) => Ok(Some((users, groups))),
@@ -483,7 +483,8 @@ fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<sys::process::MemoryPolic
         };
     }
     let nodes = policy.nodes().as_deref().unwrap_or_default();
-    let nodes = number_list(nodes).ok_or_else(|| Error::invalid(format!("linux.memoryPolicy.nodes: {nodes:?}")))?;
+    let nodes =
+        number_list(nodes).ok_or_else(|| Error::invalid(format!("linux.memoryPolicy.nodes: {nodes:?}")))?;
     Ok(sys::process::MemoryPolicy { mode, nodes })
 }
 

@@ -57,7 +57,17 @@ fn limits_are_set_and_changed() {
         if v1() {
             assert_eq!(file(&group, "cpu/cpu.shares", ""), "512");
         }
-        let args = ["update", "--memory", "134217728", "--pids-limit", "30", "--cpu-quota", "70000", "--cpuset-cpus", "0-1"];
+        let args = [
+            "update",
+            "--memory",
+            "134217728",
+            "--pids-limit",
+            "30",
+            "--cpu-quota",
+            "70000",
+            "--cpuset-cpus",
+            "0-1",
+        ];
         lab.verb(args.iter().copied().chain([id.as_str()])).ok();
         let second = now();
         assert_eq!(second[0], "134217728");
@@ -126,11 +136,15 @@ fn freezing_and_thawing() {
 fn processes_are_listed() {
     each(|lab| {
         let (id, _) = lab.start("sleep 1000 & sleep 1000 & wait", |_| {});
-        let list = || -> Vec<u64> { serde_json::from_str(&lab.verb(["ps", "-f", "json", &id]).ok()).unwrap() };
+        let list =
+            || -> Vec<u64> { serde_json::from_str(&lab.verb(["ps", "-f", "json", &id]).ok()).unwrap() };
         crate::support::wait_until("all run", || list().len() == 3);
         assert!(list().contains(&lab.state(&id)["pid"].as_u64().unwrap()));
         let table = lab.verb(["ps", &id]).ok();
-        assert!(table.lines().next().unwrap().contains("PID") && table.matches("sleep 1000").count() >= 2, "{table}");
+        assert!(
+            table.lines().next().unwrap().contains("PID") && table.matches("sleep 1000").count() >= 2,
+            "{table}"
+        );
     });
 }
 
@@ -141,7 +155,8 @@ fn counters() {
     }
     each(|lab| {
         let (id, _) = lab.start("sleep 1000", |config| {
-            config["linux"]["resources"] = json!({ "pids": { "limit": 20 }, "memory": { "limit": 64 << 20 } });
+            config["linux"]["resources"] =
+                json!({ "pids": { "limit": 20 }, "memory": { "limit": 64 << 20 } });
         });
         let event: Value = serde_json::from_str(&lab.verb(["events", "--stats", &id]).ok()).unwrap();
         assert_eq!((&event["type"], &event["id"]), (&json!("stats"), &json!(id)));
@@ -184,10 +199,16 @@ fn a_view_of_its_own_group_only() {
         return;
     }
     let lab = Lab::davit();
-    let said = lab.sh("cat /proc/self/cgroup; ls /sys/fs/cgroup/pids/cgroup.procs; touch /sys/fs/cgroup/pids/x 2>&1; true", |config| {
-        super::lab::namespace(config, json!({ "type": "cgroup" }));
-        super::lab::mount(config, json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-            "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }));
-    });
+    let said = lab.sh(
+        "cat /proc/self/cgroup; ls /sys/fs/cgroup/pids/cgroup.procs; touch /sys/fs/cgroup/pids/x 2>&1; true",
+        |config| {
+            super::lab::namespace(config, json!({ "type": "cgroup" }));
+            super::lab::mount(
+                config,
+                json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] }),
+            );
+        },
+    );
     assert!(said.contains("pids:/\n") && said.contains("Read-only"), "{said}");
 }

@@ -41,12 +41,16 @@ fn the_terminal_goes_to_the_socket() {
         let listener = UnixListener::bind(&socket).unwrap();
         let (id, bundle) = (
             lab.id(),
-            lab.bundle("tty; stty size; test -c /dev/console && echo con; read x; echo got $x; sleep 1000", |config| {
-                config["process"]["terminal"] = json!(true);
-                config["process"]["consoleSize"] = json!({ "height": 33, "width": 77 });
-            }),
+            lab.bundle(
+                "tty; stty size; test -c /dev/console && echo con; read x; echo got $x; sleep 1000",
+                |config| {
+                    config["process"]["terminal"] = json!(true);
+                    config["process"]["consoleSize"] = json!({ "height": 33, "width": 77 });
+                },
+            ),
         );
-        let args = ["create", "--console-socket", socket.to_str().unwrap(), "-b", bundle.to_str().unwrap(), &id];
+        let args =
+            ["create", "--console-socket", socket.to_str().unwrap(), "-b", bundle.to_str().unwrap(), &id];
         lab.verb(args).ok();
         let (mut terminal, name) = take(&listener);
         assert!(!name.is_empty());
@@ -77,7 +81,8 @@ fn socket_and_terminal_go_together() {
 #[test]
 fn in_the_foreground_the_callers_terminal_is_passed_on() {
     each(|lab| {
-        let bundle = lab.bundle("tty; read x; echo got $x; exit 6", |config| config["process"]["terminal"] = json!(true));
+        let bundle = lab
+            .bundle("tty; read x; echo got $x; exit 6", |config| config["process"]["terminal"] = json!(true));
         let command = format!(
             "{} --root {} run -b {} {}",
             lab.program.display(),
@@ -149,11 +154,17 @@ fn readiness_is_passed_on() {
     let path = lab.path("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
     // busybox has no client of Unix sockets: a descriptor of the test's, bound into the container, is one in python's place
-    let (id, bundle) = (lab.id(), lab.bundle("echo $NOTIFY_SOCKET >/b/where; sleep 1000", |config| {
-        let b = lab.path("b");
-        std::fs::create_dir_all(&b).unwrap();
-        super::lab::mount(config, json!({ "destination": "/b", "type": "bind", "source": b, "options": ["bind"] }));
-    }));
+    let (id, bundle) = (
+        lab.id(),
+        lab.bundle("echo $NOTIFY_SOCKET >/b/where; sleep 1000", |config| {
+            let b = lab.path("b");
+            std::fs::create_dir_all(&b).unwrap();
+            super::lab::mount(
+                config,
+                json!({ "destination": "/b", "type": "bind", "source": b, "options": ["bind"] }),
+            );
+        }),
+    );
     let out = std::fs::File::create(bundle.join("out")).unwrap();
     let status = lab
         .command()
@@ -165,7 +176,9 @@ fn readiness_is_passed_on() {
     assert!(status.unwrap().success());
     let mut start = lab.command().env("NOTIFY_SOCKET", &path).args(["start", &id]).spawn().unwrap();
     wait_until("the program runs", || lab.path("b/where").exists());
-    wait_until("it was told", || std::fs::read_to_string(lab.path("b/where")).unwrap() == "/run/notify/notify.sock\n");
+    wait_until("it was told", || {
+        std::fs::read_to_string(lab.path("b/where")).unwrap() == "/run/notify/notify.sock\n"
+    });
     assert!(start.try_wait().unwrap().is_none(), "start did not wait");
     let pid = lab.state(&id)["pid"].as_u64().unwrap();
     let inside = std::fs::File::open(format!("/proc/{pid}/root/run/notify")).unwrap();

@@ -13,7 +13,8 @@ fn every_container_has_the_usual_ones() {
              echo x >/dev/null; (echo x >/dev/full) 2>&1 | grep -c 'No space'",
             |_| {},
         );
-        let nodes = ["1:3", "1:5", "1:7", "1:8", "1:9", "5:0"].map(|n| format!("character special file {n} 666\n"));
+        let nodes =
+            ["1:3", "1:5", "1:7", "1:8", "1:9", "5:0"].map(|n| format!("character special file {n} 666\n"));
         let links = "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\n";
         assert_eq!(said, format!("{}{links}3\n1", nodes.concat()));
     });
@@ -42,13 +43,12 @@ fn rules_decide_who_may_open_what() {
     }
     // One of the host's that no runtime allows by itself, and that asks for no capability.
     let misc = std::fs::read_to_string("/proc/misc").unwrap();
-    let minor = |name: &str| misc.lines().find_map(|line| line.trim().strip_suffix(name)?.trim().parse::<u32>().ok());
+    let minor =
+        |name: &str| misc.lines().find_map(|line| line.trim().strip_suffix(name)?.trim().parse::<u32>().ok());
     let minor = ["fuse", "loop-control", "autofs", "ubi_ctrl", "rfkill"].iter().find_map(|name| minor(name));
     let Some(minor) = minor else { return };
     each(|lab| {
-        let device = |path: &str, major: u32, minor: u32| {
-            json!({ "path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666 })
-        };
+        let device = |path: &str, major: u32, minor: u32| json!({ "path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666 });
         let said = lab.sh("(exec 3</dev/a) 2>/dev/null && echo a; (exec 3</dev/z) && echo z", |config| {
             config["linux"]["devices"] = json!([device("/dev/a", 10, minor), device("/dev/z", 1, 5)]);
         });

@@ -88,9 +88,25 @@ fn podman_with_the_usual_options() {
          touch /x 2>/dev/null || echo ro; touch /v/x 2>/dev/null || echo ro; head -c 1 /dev/z | wc -c",
     ]);
     assert_eq!(said.ok(), "h\nb\n/etc\nCapEff:\t0000000000000000\n1\nro\nro\n1");
-    let mapped = podman.container(&["--rm", "--uidmap=0:100000:5000", "--gidmap=0:100000:5000", "bb", "cat", "/proc/self/uid_map"]);
+    let mapped = podman.container(&[
+        "--rm",
+        "--uidmap=0:100000:5000",
+        "--gidmap=0:100000:5000",
+        "bb",
+        "cat",
+        "/proc/self/uid_map",
+    ]);
     assert_eq!(mapped.ok().split_whitespace().collect::<Vec<_>>(), ["0", "100000", "5000"]);
-    podman.container(&["--rm", "--privileged", "bb", "sh", "-c", "mount -t tmpfs t /mnt 2>/dev/null; ls /dev/full"]).ok();
+    podman
+        .container(&[
+            "--rm",
+            "--privileged",
+            "bb",
+            "sh",
+            "-c",
+            "mount -t tmpfs t /mnt 2>/dev/null; ls /dev/full",
+        ])
+        .ok();
     let pod = podman.container(&["-d", "--name", "one", "bb", "sleep", "1000"]);
     pod.ok();
     let same = podman.container(&["--rm", "--pid=container:one", "--ipc=container:one", "bb", "ps"]).ok();
@@ -103,8 +119,17 @@ fn podman_with_a_terminal() {
     let mut words = vec!["podman".to_owned()];
     words.extend(podman.global());
     words.extend(
-        ["run", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--network=none", "--rm", "-t", "bb", "tty"]
-            .map(str::to_owned),
+        [
+            "run",
+            "--ulimit=nofile=1024:1024",
+            "--ulimit=nproc=1024:1024",
+            "--network=none",
+            "--rm",
+            "-t",
+            "bb",
+            "tty",
+        ]
+        .map(str::to_owned),
     );
     let done = tool("script", ["-qec", &words.join(" "), "/dev/null"]);
     assert_eq!(done.ok().trim(), "/dev/pts/0");

@@ -36,7 +36,11 @@ pub(crate) fn rootfs() -> &'static Path {
     ROOTFS
         .get_or_init(|| {
             let dir = scratch();
-            tool("tar", [OsStr::new("-C"), dir.path().as_os_str(), OsStr::new("-xf"), busybox_tar().as_os_str()]).ok();
+            tool(
+                "tar",
+                [OsStr::new("-C"), dir.path().as_os_str(), OsStr::new("-xf"), busybox_tar().as_os_str()],
+            )
+            .ok();
             for (name, text) in [("etc/deep/file", "from the image\n"), ("etc/notexec", "x")] {
                 let path = dir.path().join(name);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -47,7 +51,8 @@ pub(crate) fn rootfs() -> &'static Path {
                 std::fs::create_dir_all(dir.path().join(name)).unwrap();
             }
             std::os::unix::fs::chown(dir.path(), Some(0), Some(0)).unwrap();
-            std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .unwrap();
             dir
         })
         .path()

@@ -104,7 +104,15 @@ fn run_detached_and_kept() {
         let (id, bundle) = (lab.id(), lab.bundle("sleep 1000", |_| {}));
         let pid_file = lab.path("pid");
         lab.command()
-            .args(["run", "-d", "--pid-file", pid_file.to_str().unwrap(), "-b", bundle.to_str().unwrap(), &id])
+            .args([
+                "run",
+                "-d",
+                "--pid-file",
+                pid_file.to_str().unwrap(),
+                "-b",
+                bundle.to_str().unwrap(),
+                &id,
+            ])
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .status()
@@ -146,7 +154,8 @@ fn the_first_process_belongs_to_a_subreaper() {
 #[test]
 fn signals_by_name_and_number_and_to_all() {
     each(|lab| {
-        let script = "trap 'echo usr1' USR1; trap 'echo usr2; exit' USR2; echo up; while :; do sleep 0.05; done";
+        let script =
+            "trap 'echo usr1' USR1; trap 'echo usr2; exit' USR2; echo up; while :; do sleep 0.05; done";
         let (id, bundle) = lab.start(script, |_| {});
         let said = |text: &str| std::fs::read_to_string(bundle.join("out")).unwrap().contains(text);
         wait_until("the traps are set", || said("up"));

@@ -24,7 +24,10 @@ fn attributes_of_a_new_file_system() {
             (vec!["size=1m", "mode=700", "sync", "dirsync"], "rw,relatime"),
         ] {
             let table = lab.sh("cat /proc/self/mountinfo", |config| {
-                mount(config, json!({ "destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": given }));
+                mount(
+                    config,
+                    json!({ "destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": given }),
+                );
             });
             let found = options(&table, "/a");
             let found = found.trim_end_matches(",sync").trim_end_matches(",dirsync");
@@ -32,7 +35,10 @@ fn attributes_of_a_new_file_system() {
         }
         let said = lab.sh("stat -c %a /a; df -k /a | tail -1", |config| {
             let options = json!(["size=1m", "mode=700"]);
-            mount(config, json!({ "destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": options }));
+            mount(
+                config,
+                json!({ "destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": options }),
+            );
         });
         // runc 1.1 gives it the mode of the directory below
         assert!((!lab.ours || said.starts_with("700\n")) && said.contains(" 1024 "), "{said}");
@@ -49,7 +55,10 @@ fn bind_mounts_and_what_is_below_them() {
         crate::support::tool("mount", ["-t", "tmpfs", "below", below.to_str().unwrap()]).ok();
         let run = |options: &[&str]| {
             lab.sh("cat /proc/self/mountinfo", |config| {
-                mount(config, json!({ "destination": "/a", "type": "bind", "source": source, "options": options }));
+                mount(
+                    config,
+                    json!({ "destination": "/a", "type": "bind", "source": source, "options": options }),
+                );
             })
         };
         let plain = run(&["bind", "ro", "nosuid"]);
@@ -77,7 +86,10 @@ fn bind_mounts_and_what_is_below_them() {
         });
         assert_eq!(said, "xx");
         let missing = lab.run("true", |config| {
-            mount(config, json!({ "destination": "/a", "type": "bind", "source": "/none", "options": ["bind"] }));
+            mount(
+                config,
+                json!({ "destination": "/a", "type": "bind", "source": "/none", "options": ["bind"] }),
+            );
         });
         assert!(missing.code == 1 && missing.stderr.to_lowercase().contains("no such file"), "{missing:?}");
     });
@@ -99,7 +111,8 @@ fn mounts_are_made_in_their_order() {
 fn links_of_the_image_lead_nowhere_else() {
     each(|lab| {
         let root = lab.path("root");
-        crate::support::tool("cp", ["-a", super::lab::rootfs().to_str().unwrap(), root.to_str().unwrap()]).ok();
+        crate::support::tool("cp", ["-a", super::lab::rootfs().to_str().unwrap(), root.to_str().unwrap()])
+            .ok();
         let outside = lab.path("outside");
         std::fs::create_dir(&outside).unwrap();
         std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
@@ -115,7 +128,10 @@ fn links_of_the_image_lead_nowhere_else() {
 fn a_copy_of_what_the_image_has() {
     each(|lab| {
         let said = lab.sh("cat /etc/deep/file; echo more >/etc/new; ls /etc", |config| {
-            mount(config, json!({ "destination": "/etc", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"] }));
+            mount(
+                config,
+                json!({ "destination": "/etc", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"] }),
+            );
         });
         assert!(said.starts_with("from the image\n") && said.contains("new"), "{said}");
     });
@@ -130,7 +146,10 @@ fn propagation_of_mounts_and_root() {
         for (option, word) in [("rshared", "shared:"), ("rslave", "master:"), ("rprivate", "")] {
             let table = lab.sh("cat /proc/self/mountinfo", |config| {
                 let options = json!(["rbind", option]);
-                mount(config, json!({ "destination": "/a", "type": "bind", "source": source, "options": options }));
+                mount(
+                    config,
+                    json!({ "destination": "/a", "type": "bind", "source": source, "options": options }),
+                );
                 if option != "rprivate" {
                     config["linux"]["rootfsPropagation"] = json!("rslave");
                 }
@@ -185,8 +204,11 @@ fn owners_through_a_mapping_of_the_mount() {
     let map = |outside: u32| json!([{ "containerID": outside, "hostID": 5000, "size": 10 }]);
     for option in ["idmap", "ridmap"] {
         let said = lab.sh("stat -c %u:%g /a/file", |config| {
-            mount(config, json!({ "destination": "/a", "type": "bind", "source": source, "options": ["rbind", option],
-                "uidMappings": map(1000), "gidMappings": map(1001) }));
+            mount(
+                config,
+                json!({ "destination": "/a", "type": "bind", "source": source, "options": ["rbind", option],
+                "uidMappings": map(1000), "gidMappings": map(1001) }),
+            );
         });
         assert_eq!(said, "5000:5000", "{option}");
     }
@@ -195,7 +217,10 @@ fn owners_through_a_mapping_of_the_mount() {
         namespace(config, json!({ "type": "user" }));
         config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
         config["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
-        mount(config, json!({ "destination": "/a", "type": "bind", "source": source, "options": ["bind", "idmap"] }));
+        mount(
+            config,
+            json!({ "destination": "/a", "type": "bind", "source": source, "options": ["bind", "idmap"] }),
+        );
     });
     assert_eq!(said, "1000:1001");
 }

@@ -59,7 +59,11 @@ fn namespaces_of_another_container_are_joined() {
         for (kind, name) in KINDS.into_iter().filter(|(kind, _)| !["mount", "user"].contains(kind)) {
             assert!(said.contains(&own(name)), "{kind}: {said}");
         }
-        assert_ne!(said.lines().last(), Some("1"), "the first process of a PID namespace that is not its own");
+        assert_ne!(
+            said.lines().last(),
+            Some("1"),
+            "the first process of a PID namespace that is not its own"
+        );
     });
 }
 
@@ -70,7 +74,8 @@ fn paths_of_another_kind_and_doubles_are_refused() {
             namespace(config, json!({ "type": "network", "path": "/proc/self/ns/uts" }));
         });
         assert_eq!(wrong.code, 1, "{wrong:?}");
-        let missing = lab.run("true", |config| namespace(config, json!({ "type": "network", "path": "/none" })));
+        let missing =
+            lab.run("true", |config| namespace(config, json!({ "type": "network", "path": "/none" })));
         assert_eq!(missing.code, 1, "{missing:?}");
         let twice = lab.run("true", |config| {
             config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "pid" }));
@@ -90,7 +95,10 @@ fn a_user_namespace_with_a_mapping() {
             config["linux"]["uidMappings"] = map.clone();
             config["linux"]["gidMappings"] = map.clone();
         };
-        let said = lab.sh("cat /proc/self/uid_map; id -u; stat -c %u /etc/passwd; echo >/dev/null; ls -l /dev/null", user);
+        let said = lab.sh(
+            "cat /proc/self/uid_map; id -u; stat -c %u /etc/passwd; echo >/dev/null; ls -l /dev/null",
+            user,
+        );
         let mut lines = said.lines();
         assert_eq!(lines.next().unwrap().split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
         assert_eq!((lines.next(), lines.next()), (Some("0"), Some("65534")), "{said}");
@@ -108,7 +116,8 @@ fn time_namespaces_and_their_offsets() {
     let lab = Lab::davit();
     let said = lab.sh("cat /proc/self/timens_offsets; cut -d. -f1 /proc/uptime", |config| {
         namespace(config, json!({ "type": "time" }));
-        config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1_000_000, "nanosecs": 5 }, "monotonic": { "secs": 7 } });
+        config["linux"]["timeOffsets"] =
+            json!({ "boottime": { "secs": 1_000_000, "nanosecs": 5 }, "monotonic": { "secs": 7 } });
     });
     let words: Vec<&str> = said.split_whitespace().collect();
     assert_eq!(words[..6], ["monotonic", "7", "0", "boottime", "1000000", "5"], "{said}");
@@ -119,7 +128,8 @@ fn time_namespaces_and_their_offsets() {
     });
     let same = "[ $(readlink /proc/1/ns/time) = $(readlink /proc/self/ns/time) ] && echo same";
     assert_eq!(lab.verb(["exec", &id, "sh", "-c", same]).ok(), "same");
-    let none = lab.run("true", |config| config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": 7 } }));
+    let none =
+        lab.run("true", |config| config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": 7 } }));
     none.fails(1, "linux.timeOffsets");
 }
 

@@ -8,7 +8,8 @@ use super::lab::{Lab, each};
 fn user_groups_and_umask() {
     each(|lab| {
         let said = lab.sh("id; umask", |config| {
-            config["process"]["user"] = json!({ "uid": 1000, "gid": 50, "additionalGids": [5, 6], "umask": 0o77 });
+            config["process"]["user"] =
+                json!({ "uid": 1000, "gid": 50, "additionalGids": [5, 6], "umask": 0o77 });
         });
         assert_eq!(said, "uid=1000(ann) gid=50(staff) groups=5,6\n0077");
     });
@@ -51,7 +52,9 @@ fn the_command_is_found_as_execvp_does() {
 
 fn sets(lab: &Lab, edit: impl FnOnce(&mut serde_json::Value)) -> Vec<u64> {
     let said = lab.sh("grep Cap /proc/self/status", edit);
-    said.lines().map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()).collect()
+    said.lines()
+        .map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
+        .collect()
 }
 
 #[test]
@@ -125,7 +128,8 @@ fn resource_limits() {
 #[test]
 fn the_score_of_the_oom_killer() {
     each(|lab| {
-        let said = lab.sh("cat /proc/self/oom_score_adj", |config| config["process"]["oomScoreAdj"] = json!(321));
+        let said =
+            lab.sh("cat /proc/self/oom_score_adj", |config| config["process"]["oomScoreAdj"] = json!(321));
         assert_eq!(said, "321");
     });
 }
@@ -155,8 +159,7 @@ fn sysctls_of_own_namespaces() {
             config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1" });
         });
         assert_eq!(said, "1\n1");
-        let foreign =
-            lab.run("true", |config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }));
+        let foreign = lab.run("true", |config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }));
         foreign.fails(1, "vm.swappiness");
     });
 }

@@ -33,17 +33,29 @@ fn fields_that_cannot_be_applied_are_named() {
         ("process.apparmorProfile", |config| config["process"]["apparmorProfile"] = json!("x")),
         ("process.selinuxLabel", |config| config["process"]["selinuxLabel"] = json!("a:b:c:s0")),
         ("mounts: /a: option \"sync\"", |config| {
-            mount(config, json!({ "destination": "/a", "type": "bind", "source": "/etc", "options": ["bind", "sync"] }));
+            mount(
+                config,
+                json!({ "destination": "/a", "type": "bind", "source": "/etc", "options": ["bind", "sync"] }),
+            );
         }),
         ("mount /a: mount tmpfs", |config| {
-            mount(config, json!({ "destination": "/a", "type": "tmpfs", "source": "t", "options": ["flavour=sweet"] }));
+            mount(
+                config,
+                json!({ "destination": "/a", "type": "tmpfs", "source": "t", "options": ["flavour=sweet"] }),
+            );
         }),
         ("mounts: /a: uidMappings", |config| {
-            mount(config, json!({ "destination": "/a", "type": "bind", "source": "/etc", "options": ["bind", "idmap"],
-                "uidMappings": [{ "containerID": 0, "hostID": 0, "size": 1 }] }));
+            mount(
+                config,
+                json!({ "destination": "/a", "type": "bind", "source": "/etc", "options": ["bind", "idmap"],
+                "uidMappings": [{ "containerID": 0, "hostID": 0, "size": 1 }] }),
+            );
         }),
         ("mounts: /a: an id-mapped mount", |config| {
-            mount(config, json!({ "destination": "/a", "type": "bind", "source": "/etc", "options": ["bind", "idmap"] }));
+            mount(
+                config,
+                json!({ "destination": "/a", "type": "bind", "source": "/etc", "options": ["bind", "idmap"] }),
+            );
         }),
     ];
     for (field, edit) in cases {
@@ -62,7 +74,10 @@ fn unknown_properties_have_no_effect_but_are_told() {
         });
         assert_eq!(done.ok(), "ran", "the specification wants them passed over");
         if lab.ours {
-            assert!(done.stderr.contains("linux.future") && done.stderr.contains("process.colour"), "{done:?}");
+            assert!(
+                done.stderr.contains("linux.future") && done.stderr.contains("process.colour"),
+                "{done:?}"
+            );
         }
     });
 }
@@ -72,7 +87,8 @@ fn failures_go_to_the_log_too() {
     each(|lab| {
         let bundle = lab.bundle("", |config| config["process"]["args"] = json!(["nope"]));
         let log = lab.path("log");
-        let args = ["--log", log.to_str().unwrap(), "--log-format", "json", "run", "-b", bundle.to_str().unwrap()];
+        let args =
+            ["--log", log.to_str().unwrap(), "--log-format", "json", "run", "-b", bundle.to_str().unwrap()];
         let done = lab.verb(args.iter().copied().chain([lab.id().as_str()]));
         assert_eq!(done.code, 1);
         let text = std::fs::read_to_string(&log).unwrap();
@@ -99,9 +115,14 @@ fn features_and_version() {
     let lab = Lab::davit();
     let features: Value = serde_json::from_str(&lab.verb(["features"]).ok()).unwrap();
     assert_eq!(features["ociVersionMin"], "1.0.0");
-    for list in ["/hooks", "/mountOptions", "/linux/namespaces", "/linux/capabilities", "/linux/seccomp/actions"] {
+    for list in
+        ["/hooks", "/mountOptions", "/linux/namespaces", "/linux/capabilities", "/linux/seccomp/actions"]
+    {
         let list = features.pointer(list).and_then(Value::as_array).unwrap_or_else(|| panic!("{list}"));
-        assert!(!list.is_empty() && list.is_sorted_by_key(|value| value.as_str().unwrap().to_owned()) || list.len() == 6);
+        assert!(
+            !list.is_empty() && list.is_sorted_by_key(|value| value.as_str().unwrap().to_owned())
+                || list.len() == 6
+        );
     }
     assert!(lab.verb(["--version"]).ok().contains("spec: 1."));
 }

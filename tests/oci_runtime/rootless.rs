@@ -52,7 +52,9 @@ fn create_start_exec_kill_and_delete() {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]).arg(&lab.program);
     command.arg("--root").arg(lab.path("state")).args(["create", "-b", &bundle, "u"]);
-    assert!(command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).status().unwrap().success());
+    assert!(
+        command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out).status().unwrap().success()
+    );
     as_user(&lab, &["start", "u"]).ok();
     let state: Value = serde_json::from_str(&as_user(&lab, &["state", "u"]).ok()).unwrap();
     assert_eq!((&state["status"], &state["owner"]), (&json!("running"), &json!(USER)), "{state}");

@@ -20,7 +20,8 @@ fn calls_are_refused_with_the_errno_that_is_asked() {
         for privileges in [true, false] {
             let said = lab.sh("mkdir /tmp/x 2>&1; hostname >/dev/null && echo rest", |config| {
                 config["process"]["noNewPrivileges"] = json!(privileges);
-                config["linux"]["seccomp"] = refusing(json!(["mkdir", "mkdirat", "no_such_call"]), "SCMP_ACT_ERRNO", Some(28));
+                config["linux"]["seccomp"] =
+                    refusing(json!(["mkdir", "mkdirat", "no_such_call"]), "SCMP_ACT_ERRNO", Some(28));
             });
             assert_eq!(said, "mkdir: can't create directory '/tmp/x': No space left on device\nrest");
         }
@@ -86,7 +87,8 @@ fn a_supervisor_gets_the_listener_and_the_state() {
                 let mut state = vec![0; 1 << 16];
                 let mut received = sys::scm::receive(&stream, &mut state).unwrap();
                 let fd = received.descriptors.pop().expect("a descriptor");
-                let kind = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)));
+                let kind =
+                    std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)));
                 // Closing it lets the kernel refuse the calls.
                 drop(fd);
                 let state: Value = serde_json::from_slice(&state[..received.length]).unwrap();
@@ -100,7 +102,11 @@ fn a_supervisor_gets_the_listener_and_the_state() {
             let (state, kind) = supervisor.join().unwrap();
             assert_eq!(done.ok(), "mkdir: can't create directory '/tmp/x': Function not implemented\nrest");
             assert!(kind.contains("seccomp notify"), "{kind}");
-            assert_eq!((&state["fds"], &state["metadata"]), (&json!(["seccompFd"]), &json!("words")), "{state}");
+            assert_eq!(
+                (&state["fds"], &state["metadata"]),
+                (&json!(["seccompFd"]), &json!("words")),
+                "{state}"
+            );
             assert!(state["pid"].as_u64().unwrap() > 1 && state["state"]["id"].is_string(), "{state}");
         }
     });

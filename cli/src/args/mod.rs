@@ -6,6 +6,7 @@
 mod build;
 mod containers;
 mod deferred;
+mod events;
 mod images;
 mod manifest;
 mod registry;
@@ -17,6 +18,7 @@ pub(crate) mod unbuilt;
 pub(crate) use build::{BuildArgs, BuilderPruneArgs, ImageExplainArgs, OnFail, ProgressMode};
 pub(crate) use containers::*;
 pub(crate) use deferred::Deferred;
+pub(crate) use events::EventsArgs;
 pub(crate) use images::*;
 pub(crate) use manifest::*;
 pub(crate) use registry::*;
@@ -55,6 +57,9 @@ pub(crate) struct GlobalArgs {
     /// Cgroup manager of containers and build steps (cgroupfs, systemd)
     #[arg(long, value_name = "MANAGER")]
     pub(crate) cgroup_manager: Option<String>,
+    /// Where events are kept (file, none)
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) events_backend: Option<String>,
     /// Messages from this level on are printed
     #[arg(long, value_enum, default_value = "warn", value_name = "LEVEL", hide_possible_values = true)]
     pub(crate) log_level: LogLevel,
@@ -119,6 +124,8 @@ pub(crate) enum DavitCommand {
     Container(Deferred<ContainerCommand>),
     /// Make a container without starting it
     Create(Deferred<CreateArgs>),
+    /// Show what happened, and what happens from now on
+    Events(Deferred<EventsArgs>),
     /// Run a command in a running container
     Exec(Deferred<ExecArgs>),
     /// Show how an image was made, layer by layer
@@ -288,6 +295,8 @@ pub(crate) enum BuilderCommand {
 /// `davit system …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
+    /// Show what happened, and what happens from now on
+    Events(Deferred<EventsArgs>),
     /// Describe this host and this davit
     Info(Deferred<InfoArgs>),
     /// Remove what nothing needs: stopped containers, images, leftovers
@@ -310,7 +319,9 @@ pub(crate) fn whole_command() -> Command {
 }
 
 /// Reads the command line of a program that is called `davit-runtime`.
-pub(crate) fn runtime_from(words: impl Iterator<Item = std::ffi::OsString>) -> Result<DavitRuntime, clap::Error> {
+pub(crate) fn runtime_from(
+    words: impl Iterator<Item = std::ffi::OsString>,
+) -> Result<DavitRuntime, clap::Error> {
     let mut matches = relax(DavitRuntime::command()).try_get_matches_from(words)?;
     DavitRuntime::from_arg_matches_mut(&mut matches)
 }

@@ -4,6 +4,7 @@ mod build;
 mod call;
 mod containers;
 mod create;
+mod events;
 mod exec;
 mod images;
 mod inspect;
@@ -53,6 +54,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Completion(Deferred(args)) => system::completion(args),
         DavitCommand::Container(Deferred(command)) => container(command, options),
         DavitCommand::Create(Deferred(args)) => create::create(&store(options)?, args),
+        DavitCommand::Events(Deferred(args)) => events::events(&store(options)?, args),
         DavitCommand::Exec(Deferred(args)) => exec::exec(&launch(options)?, args),
         DavitCommand::History(Deferred(args)) => lists::history(&store(options)?, &args),
         DavitCommand::Image(Deferred(command)) => image(command, options),
@@ -81,6 +83,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Start(Deferred(args)) => containers::start(&launch(options)?, args),
         DavitCommand::Stop(Deferred(args)) => containers::stop(&store(options)?, args),
         DavitCommand::System(Deferred(command)) => match command {
+            SystemCommand::Events(Deferred(args)) => events::events(&store(options)?, args),
             SystemCommand::Info(Deferred(args)) => system::info(&store(options)?, &args),
             SystemCommand::Prune(Deferred(args)) => prune::system(&store(options)?, args),
             SystemCommand::Check(Deferred(_)) => system::check(&store(options)?),

@@ -6,7 +6,9 @@ mod update;
 
 use std::path::PathBuf;
 
-use engine::oci_runtime::{self as oci, Bus, CgroupManager, CreateOptions, ExecOptions, ExecProcess, ProcessChanges};
+use engine::oci_runtime::{
+    self as oci, Bus, CgroupManager, CreateOptions, ExecOptions, ExecProcess, ProcessChanges,
+};
 
 use crate::args::{
     Deferred, RuntimeArgs, RuntimeCgroupManager, RuntimeCreateArgs, RuntimeExecArgs, RuntimeVerb,
@@ -36,7 +38,11 @@ pub(crate) fn runtime(args: RuntimeArgs) -> Outcome {
 
 /// What `--version` prints; engines show it.
 pub(crate) fn version() -> Outcome {
-    output::line(&format!("davit-runtime version {}\nspec: {}", engine::version().version, oci::SPEC_VERSION));
+    output::line(&format!(
+        "davit-runtime version {}\nspec: {}",
+        engine::version().version,
+        oci::SPEC_VERSION
+    ));
     Ok(0)
 }
 
@@ -129,10 +135,15 @@ fn manager(args: &RuntimeArgs) -> Result<CgroupManager, Failure> {
     })
 }
 
-fn create_options(args: &RuntimeCreateArgs, context: &Context, detach: bool) -> Result<CreateOptions, Failure> {
+fn create_options(
+    args: &RuntimeCreateArgs,
+    context: &Context,
+    detach: bool,
+) -> Result<CreateOptions, Failure> {
     let listen_fds = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let preserve_fds = args.preserve_fds;
-    sys::process::close_inherited_from(3 + preserve_fds + listen_fds).attempt("close inherited descriptors")?;
+    sys::process::close_inherited_from(3 + preserve_fds + listen_fds)
+        .attempt("close inherited descriptors")?;
     Ok(CreateOptions {
         root: context.root.clone(),
         id: args.id.clone(),

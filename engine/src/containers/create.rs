@@ -134,7 +134,10 @@ impl Containers<'_> {
             Ok(record)
         };
         match made() {
-            Ok(record) => Ok((record, lock, warnings)),
+            Ok(record) => {
+                engine.tell_container(&record, "create");
+                Ok((record, lock, warnings))
+            }
             Err(error) => {
                 // what is left is a directory without a record, which any later command would clear away too
                 drop(lease);

@@ -2,6 +2,8 @@
 
 use super::session::{Signals, pump, terminal_size};
 use super::{Containers, ExecRequest, Executed, SessionEnd};
+use crate::entry::CleanupTask;
+use crate::events::Event;
 use crate::sandbox::{View, user_in};
 use crate::spec::{ExecOptions, exec_process};
 use crate::state::{files, names};
@@ -58,6 +60,11 @@ impl Containers<'_> {
         exec.seccomp = seccomp;
         exec.bus = engine.groups()?.bus().cloned();
         exec.mode = LaunchMode::Detached;
+        let told = |status, exit_code| {
+            let mut event = Event { exit_code, ..Event::container(&record, status) };
+            event.attributes.insert("execID".to_owned(), session.clone());
+            engine.tell(event);
+        };
         let attempt = || format!("run {} in container {}", request.command[0], record.name);
         let failed = |error| {
             let _ = files::remove_tree(&session_dir);
@@ -66,7 +73,10 @@ impl Containers<'_> {
         let Some(streams) = request.attach else {
             exec.stdout = OutputMode::Null;
             exec.stderr = OutputMode::Null;
-            engine.spawner()?.exec(exec).map_err(failed)?.release();
+            exec.cleanup_argv = CleanupTask::new(engine, record.id.clone(), Some(session.clone())).argv()?;
+            let launched = engine.spawner()?.exec(exec).map_err(failed)?;
+            told("exec", None);
+            launched.release();
             return Ok(Executed { session, end: None });
         };
         let signals = Signals::install(&streams, request.tty);
@@ -74,16 +84,21 @@ impl Containers<'_> {
             exec.stdin =
                 if streams.stdin.is_some() { StdinMode::Attach { keep_open: true } } else { StdinMode::Null };
             exec.attach = true;
+            // a session that is left by its keys ends without us
+            exec.cleanup_argv = CleanupTask::new(engine, record.id.clone(), Some(session.clone())).argv()?;
             let launched = engine.spawner()?.exec(exec).map_err(failed)?;
+            told("exec", None);
             let client = launched.attach.as_ref().ok_or_else(|| {
                 Error::os("attach to the new process", std::io::Error::from(std::io::ErrorKind::NotConnected))
             })?;
             let end = pump(client, &session_dir, &streams, true, &signals)?.end(&session_dir)?;
-            if end == SessionEnd::Detached {
-                launched.release();
-            } else {
-                launched.finish();
-                files::remove_tree(&session_dir)?;
+            match end {
+                SessionEnd::Detached => launched.release(),
+                SessionEnd::Exited(code) | SessionEnd::OutOfMemory { code, .. } => {
+                    launched.finish();
+                    files::remove_tree(&session_dir)?;
+                    told("exec_died", Some(code));
+                }
             }
             return Ok(Executed { session, end: Some(end) });
         }
@@ -92,11 +107,28 @@ impl Containers<'_> {
         exec.stdout = streams.stdout.map_or(OutputMode::Null, OutputMode::Fd);
         exec.stderr = streams.stderr.map_or(OutputMode::Null, OutputMode::Fd);
         let launched = engine.spawner()?.exec(exec).map_err(failed)?;
+        told("exec", None);
         let exit = signals
             .while_relaying(&session_dir, || {}, || launched.wait())
             .map_err(|error| crate::error::runtime(attempt(), error))?;
         launched.finish();
         files::remove_tree(&session_dir)?;
+        told("exec_died", Some(exit.code));
         Ok(Executed { session, end: Some(SessionEnd::of(&exit)) })
+    }
+
+    /// Tells how an exec session ended and removes what it left; called by its monitor when nobody waits for it.
+    pub(crate) fn end_exec(&self, id: &str, session: &str) -> Result<()> {
+        let Some(record) = self.engine.state().read(id)? else { return Ok(()) };
+        let session_dir = self.engine.state().run_directory(id).join("exec").join(session);
+        let run = runtime::state(&session_dir).map_err(|error| {
+            crate::error::runtime(format!("read the state of exec session {session}"), error)
+        })?;
+        if let Some(exit) = run.exit {
+            let mut event = Event { exit_code: Some(exit.code), ..Event::container(&record, "exec_died") };
+            event.attributes.insert("execID".to_owned(), session.to_owned());
+            self.engine.tell(event);
+        }
+        files::remove_tree(&session_dir)
     }
 }

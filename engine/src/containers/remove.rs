@@ -2,6 +2,7 @@
 
 use super::status::Seen;
 use super::{ContainerPruneRequest, Containers, Outcome, RemoveRequest, Status};
+use crate::events::{Event, EventType};
 use crate::filters::Filters;
 use crate::images::PruneReport;
 use crate::state::{ContainerRecord, files, names};
@@ -55,8 +56,9 @@ impl Containers<'_> {
                 drop(lock);
                 continue;
             }
-            self.release_run(&record.id)?;
+            self.release_run(&record)?;
             state.remove(&record, self.engine)?;
+            self.engine.tell_container(&record, "remove");
             return Ok(true);
         }
         Err(Error::InUse {
@@ -89,6 +91,7 @@ impl Containers<'_> {
             }
         }
         self.engine.state().reap(self.engine)?;
+        self.engine.tell(Event { status: "prune".into(), r#type: EventType::Container, ..Event::default() });
         Ok(report)
     }
 
@@ -108,7 +111,9 @@ impl Containers<'_> {
         state.claim_name(new, &record.id)?;
         let old = std::mem::replace(&mut record.name, new.to_owned());
         state.write(&record)?;
-        state.release_name(&old, &record.id)
+        state.release_name(&old, &record.id)?;
+        self.engine.tell_container(&record, "rename");
+        Ok(())
     }
 
     /// Releases what an exited container holds; the monitor runs `container cleanup ID`, which calls this.
@@ -126,9 +131,10 @@ impl Containers<'_> {
             return Ok(());
         }
         let ever_started = self.engine.seen(&record.id)?.status == Status::Exited;
-        self.release_run(&record.id)?;
+        self.release_run(&record)?;
         if remove || (record.settings.auto_remove && ever_started) {
             state.remove(&record, self.engine)?;
+            self.engine.tell_container(&record, "remove");
         }
         Ok(())
     }
@@ -150,8 +156,9 @@ impl Containers<'_> {
         if !overdue(&self.engine.seen(&record.id)?) {
             return Ok(false);
         }
-        self.release_run(&record.id)?;
+        self.release_run(&record)?;
         self.engine.state().remove(&record, self.engine)?;
+        self.engine.tell_container(&record, "remove");
         Ok(true)
     }
 
@@ -164,7 +171,8 @@ impl Containers<'_> {
     }
 
     /// Keeps the exit record, then gives control group and run directory back. The caller holds the lock.
-    pub(super) fn release_run(&self, id: &str) -> Result<()> {
+    pub(super) fn release_run(&self, record: &ContainerRecord) -> Result<()> {
+        let id = record.id.as_str();
         let state = self.engine.state();
         let run_dir = state.run_directory(id);
         let look = || {
@@ -178,10 +186,28 @@ impl Containers<'_> {
             run = look()?;
         }
         if let Some(exit) = &run.exit {
+            let kept = state.directory(id).join("exit.json");
+            let known: Option<runtime::ExitRecord> = files::read_json(&kept)?;
             // before the run directory goes, so that every moment knows how it ended
-            files::write_json(&state.directory(id).join("exit.json"), exit, false)?;
+            files::write_json(&kept, exit, false)?;
+            // somebody who was killed on the way may have told it already
+            if known.is_none_or(|known| known.finished_unix_nanos != exit.finished_unix_nanos) {
+                self.tell_end(record, exit);
+            }
         }
         crate::sandbox::release(&run_dir)?;
-        files::remove_tree(&run_dir)
+        files::remove_tree(&run_dir)?;
+        if run.exit.is_some() || run.process.is_some() {
+            self.engine.tell_container(record, "cleanup");
+        }
+        Ok(())
+    }
+
+    fn tell_end(&self, record: &ContainerRecord, exit: &runtime::ExitRecord) {
+        let event = |status| Event { time: exit.finished_unix_nanos, ..Event::container(record, status) };
+        if exit.oom_killed {
+            self.engine.tell(event("oom"));
+        }
+        self.engine.tell(Event { exit_code: Some(exit.code), ..event("died") });
     }
 }

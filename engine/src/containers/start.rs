@@ -91,11 +91,16 @@ impl Containers<'_> {
             Err(error) => {
                 let text = error.to_string();
                 let _ = self.engine.note_start(&record.id, |start| start.error = text);
-                let _ = self.release_run(&record.id);
+                let _ = self.release_run(record);
                 return Err(error);
             }
         };
         drop(lock);
+        self.engine.tell_container(record, "init");
+        self.engine.tell_container(record, "start");
+        if attach.is_some() {
+            self.engine.tell_container(record, "attach");
+        }
         if let Some(pidfile) = &record.settings.pidfile {
             files::write(pidfile, launched.init_pid.to_string().as_bytes(), 0o644, false)?;
         }
@@ -137,6 +142,7 @@ impl Containers<'_> {
             .map_err(|error| crate::error::runtime(format!("attach to {name}"), error))?;
         let streams = Streams { stdin: streams.stdin.filter(|_| record.settings.interactive), ..streams };
         let signals = Signals::install(&streams, tty);
+        self.engine.tell_container(&record, "attach");
         match pump(&client, &run_dir, &streams, tty, &signals)? {
             Pumped::Lost => {
                 self.wait_for_end(&record.id, None)?;
@@ -155,7 +161,7 @@ impl Containers<'_> {
     ) -> Result<Launched> {
         let engine = self.engine;
         let settings = &record.settings;
-        self.release_run(&record.id)?;
+        self.release_run(record)?;
         // a start that fails must not read as the exit before it
         files::remove_file(&engine.state().directory(&record.id).join("exit.json"))?;
         let run_dir = engine.state().run_directory(&record.id);
@@ -193,16 +199,7 @@ impl Containers<'_> {
         }
         launch.cgroup = engine.cgroup_setup(&spec)?;
         note_group(&run_dir, &launch.cgroup)?;
-        let config = engine.config();
-        launch.cleanup_argv = CleanupTask {
-            root: config.root.clone(),
-            runroot: config.runroot.clone(),
-            driver: config.driver.clone(),
-            uid: config.identity.uid,
-            rootless: config.identity.rootless,
-            id: record.id.clone(),
-        }
-        .argv()?;
+        launch.cleanup_argv = CleanupTask::new(engine, record.id.clone(), None).argv()?;
         launch.mode = LaunchMode::Detached;
         launch.runtime = record.runtime.clone();
         let started = Instant::now();

@@ -1,6 +1,7 @@
 //! `stop`, `kill`, `restart`, `pause`, `unpause`, `wait`.
 
 use super::{Containers, Outcome, Selection, Status, StopRequest};
+use crate::events::Event;
 use crate::state::ContainerRecord;
 use crate::{Error, Result};
 use std::time::{Duration, Instant};
@@ -65,6 +66,7 @@ impl Containers<'_> {
             };
             if self.wait_for_end(&record.id, deadline)? {
                 self.cleanup(&record.id, false)?;
+                self.engine.tell_container(record, "stop");
                 return Ok(true);
             }
         }
@@ -85,6 +87,7 @@ impl Containers<'_> {
             });
         }
         self.cleanup(&record.id, false)?;
+        self.engine.tell_container(record, "stop");
         Ok(true)
     }
 
@@ -114,6 +117,7 @@ impl Containers<'_> {
     pub fn restart(&self, request: &StopRequest) -> Result<Vec<Outcome>> {
         let signal = request.signal.as_deref().map(signal_number).transpose()?;
         self.each(&request.selection, |record| {
+            self.engine.tell_container(record, "restart");
             self.stop_one(record, request.timeout, signal)?;
             self.start_detached(record)?;
             Ok(true)
@@ -122,7 +126,7 @@ impl Containers<'_> {
 
     /// Sends a signal, by name or number.
     pub fn kill(&self, selection: &Selection, signal: &str) -> Result<Vec<Outcome>> {
-        let signal = signal_number(signal)?;
+        let number = signal_number(signal)?;
         // --all means those that run
         let selection = Selection { running: selection.all || selection.running, ..selection.clone() };
         self.each(&selection, |record| {
@@ -130,12 +134,17 @@ impl Containers<'_> {
             if !seen.is_running() {
                 return Err(not(record, "kill", seen.status));
             }
-            if signal == SIGKILL {
+            if number == SIGKILL {
                 self.engine.note_start(&record.id, |start| start.stopped_by_user = true)?;
             }
             let run_dir = self.engine.state().run_directory(&record.id);
-            match send(&run_dir, signal) {
-                Ok(()) => Ok(true),
+            match send(&run_dir, number) {
+                Ok(()) => {
+                    let mut event = Event::container(record, "kill");
+                    event.attributes.insert("signal".to_owned(), number.to_string());
+                    self.engine.tell(event);
+                    Ok(true)
+                }
                 Err(error) => Err(crate::error::runtime(format!("kill container {}", record.name), error)),
             }
         })
@@ -151,6 +160,7 @@ impl Containers<'_> {
             }
             runtime::pause(&self.engine.state().run_directory(&record.id))
                 .map_err(|error| crate::error::runtime(format!("pause container {}", record.name), error))?;
+            self.engine.tell_container(record, "pause");
             Ok(true)
         })
     }
@@ -169,6 +179,7 @@ impl Containers<'_> {
             runtime::resume(&self.engine.state().run_directory(&record.id)).map_err(|error| {
                 crate::error::runtime(format!("unpause container {}", record.name), error)
             })?;
+            self.engine.tell_container(record, "unpause");
             Ok(true)
         })
     }

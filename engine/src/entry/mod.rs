@@ -67,10 +67,29 @@ pub(crate) struct CleanupTask {
     pub(crate) driver: Option<String>,
     pub(crate) uid: u32,
     pub(crate) rootless: bool,
+    pub(crate) keeps_events: bool,
     pub(crate) id: String,
+    /// An exec session of the container that has ended, not the container itself.
+    #[serde(default)]
+    pub(crate) exec: Option<String>,
 }
 
 impl CleanupTask {
+    /// The task that a monitor does for this engine when nobody else does.
+    pub(crate) fn new(engine: &crate::Engine, id: String, exec: Option<String>) -> Self {
+        let config = engine.config();
+        Self {
+            root: config.root.clone(),
+            runroot: config.runroot.clone(),
+            driver: config.driver.clone(),
+            uid: config.identity.uid,
+            rootless: config.identity.rootless,
+            keeps_events: config.keeps_events,
+            id,
+            exec,
+        }
+    }
+
     /// The command line that serves it: this very program.
     pub(crate) fn argv(&self) -> Result<Vec<OsString>> {
         let program =
@@ -89,11 +108,15 @@ fn cleanup(task: &OsString) -> Result<()> {
         root: Some(task.root),
         runroot: Some(task.runroot),
         storage_driver: task.driver,
+        events_backend: Some(if task.keeps_events { "file" } else { "none" }.to_owned()),
         ..crate::EngineOptions::default()
     };
     let identity = Identity { uid: task.uid, rootless: task.rootless };
     let engine = crate::Engine::open(options, Entered { warnings: Vec::new(), identity, spawner: None })?;
-    engine.containers().cleanup(&task.id, false)
+    match task.exec {
+        Some(session) => engine.containers().end_exec(&task.id, &session),
+        None => engine.containers().cleanup(&task.id, false),
+    }
 }
 
 /// Enters the user's user namespace where that is needed, and forks the spawner where something is to be launched.

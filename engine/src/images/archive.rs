@@ -9,6 +9,7 @@ use super::{
     TransferProgress,
 };
 use crate::build::ImageFormat;
+use crate::events::Event;
 use crate::{Error, Result};
 use oci::{Compression, Platform};
 use registry::transport::{
@@ -136,6 +137,8 @@ impl Images<'_> {
                 opened.has_manifests(),
                 progress,
             )?;
+            let name = names.first().map_or("", String::as_str);
+            self.engine.tell(Event::image("loadfromarchive", record.id.hex(), name));
             if names.is_empty() {
                 report.names.push(format!("sha256:{}", record.id.hex()));
             }
@@ -330,6 +333,10 @@ impl Images<'_> {
                 writer.finish().map_err(failed())?.flush()
             }
         }
-        .map_err(|error| Error::os("write the archive", error))
+        .map_err(|error| Error::os("write the archive", error))?;
+        for (found, _) in &groups {
+            self.engine.tell(Event::image("save", found.id().hex(), &found.shown()));
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use super::lookup::local_reference;
 use super::store_end::{describe_skipped, image_record};
 use super::transfer::platform;
 use super::{Images, ImportRequest, TransferEvent, TransferProgress};
+use crate::events::Event;
 use crate::time::Instant;
 use crate::{Error, Result};
 use oci::{ContainerConfig, Descriptor, History, ImageConfig, Raw, media_type};
@@ -75,7 +76,7 @@ impl Images<'_> {
         let descriptor = Descriptor::new(media_type::OCI_CONFIG, raw.digest().clone(), raw.size());
         let record = image_record(store, &raw, descriptor, chain, None).map_err(failed())?;
         store.images().put(&lease, &record).map_err(failed())?;
-        if let Some(reference) = reference {
+        if let Some(reference) = &reference {
             store
                 .images()
                 .tag(&TagRecord {
@@ -88,6 +89,8 @@ impl Images<'_> {
                 })
                 .map_err(failed())?;
         }
+        let name = reference.map(|reference| reference.to_string()).unwrap_or_default();
+        self.engine.tell(Event::image("import", record.id.hex(), &name));
         Ok(record.id.hex().to_owned())
     }
 }

@@ -48,6 +48,16 @@ pub(super) enum Named {
     List(ListRecord),
 }
 
+impl Named {
+    /// ID of the image, 64 hex digits; a list has none.
+    pub(super) fn image_id(&self) -> &str {
+        match self {
+            Named::Image(found) => found.id().hex(),
+            Named::List(_) => "",
+        }
+    }
+}
+
 /// An image or a list on its way out.
 #[derive(Debug)]
 pub(super) enum Outgoing {

@@ -2,6 +2,7 @@
 
 use super::lookup::{Found, local_reference};
 use super::{ImagePruneRequest, ImageRemoveRequest, ImageRemoved, Images, PruneReport};
+use crate::events::Event;
 use crate::filters::Filters;
 use crate::time::Instant;
 use crate::{Engine, Error, Result};
@@ -47,6 +48,7 @@ impl Engine {
             .images()
             .tag(&tag)
             .map_err(crate::error::storage(format!("give the name {reference}")))?;
+        self.tell(Event::image("tag", found.id().hex(), reference));
         Ok(reference.to_owned())
     }
 }
@@ -85,6 +87,7 @@ impl Images<'_> {
                 .images()
                 .untag(&reference)
                 .map_err(crate::error::storage(format!("take the name {reference}")))?;
+            self.engine.tell(Event::image("untag", found.id().hex(), &reference));
         }
         Ok(())
     }
@@ -138,6 +141,7 @@ impl Images<'_> {
             && found.image.tags.len() > 1
         {
             images.untag(reference).map_err(crate::error::storage(format!("remove the name {reference}")))?;
+            self.engine.tell(Event::image("untag", id.hex(), reference));
             done.push(ImageRemoved::Untagged { name: reference.clone() });
             return Ok(());
         }
@@ -178,6 +182,7 @@ impl Images<'_> {
             self.engine.containers().remove_one(user, true, Some(0))?;
         }
         images.remove(&id).map_err(crate::error::storage(format!("remove image {}", id.short())))?;
+        self.engine.tell(Event::image("remove", id.hex(), &found.shown()));
         done.extend(
             found.image.tags.iter().map(|tag| ImageRemoved::Untagged { name: tag.reference.clone() }),
         );
@@ -216,9 +221,12 @@ impl Images<'_> {
                 .images()
                 .remove(&image.record.id)
                 .map_err(crate::error::storage(format!("remove image {}", image.record.id.short())))?;
+            let name = image.tags.first().map_or("", |tag| tag.reference.as_str());
+            self.engine.tell(Event::image("remove", image.record.id.hex(), name));
             report.removed.push(image.record.id.hex().to_owned());
         }
         report.reclaimed = self.sweep()?;
+        self.engine.tell(Event::image("prune", "", ""));
         Ok(report)
     }
 }

@@ -1,11 +1,13 @@
 //! `pull` and `push`.
 
 use super::lookup::Found;
+use super::outgoing::Named;
 use super::store_end::StoreDestination;
 use super::{
     BlobDone, BlobKind, Images, PullPolicy, PullReport, PullRequest, PushReport, PushRequest,
     RegistryOptions, TransferEvent, TransferProgress,
 };
+use crate::events::Event as Told;
 use crate::time::Instant;
 use crate::{Engine, Error, Result};
 use oci::{Compression, Descriptor, Digest, ManifestOrIndex, Platform, Raw, media_type};
@@ -186,6 +188,23 @@ pub(crate) fn forwarder<'a>(progress: TransferProgress<'a>) -> impl Fn(Event<'_>
 impl Images<'_> {
     /// Fetches an image from a registry or an archive (`docker://`, `oci-archive:`, `docker-archive:`, `oci:`, `dir:`).
     pub fn pull(&self, request: &PullRequest, progress: TransferProgress<'_>) -> Result<PullReport> {
+        let report = self.pull_from(request, progress);
+        match &report {
+            Ok(report) if report.pulled => {
+                let name = report.name.as_deref().unwrap_or(&request.reference);
+                self.engine.tell(Told::image("pull", &report.id, name));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let error = error.to_string();
+                let event = Told::image("pull-error", "", &request.reference);
+                self.engine.tell(Told { error, ..event });
+            }
+        }
+        report
+    }
+
+    fn pull_from(&self, request: &PullRequest, progress: TransferProgress<'_>) -> Result<PullReport> {
         let (transport, rest) = split_transport(&request.reference);
         match transport {
             "docker" => self.pull_remote(rest, request, progress),
@@ -321,8 +340,19 @@ impl Images<'_> {
     /// Sends an image to a registry, or a list with all its images. What was pulled goes out with the very bytes it
     /// came with.
     pub fn push(&self, request: &PushRequest, progress: TransferProgress<'_>) -> Result<PushReport> {
+        let named = self.engine.find_named(&request.image)?;
+        let report = self.push_to(&named, request, progress)?;
+        self.engine.tell(Told::image("push", named.image_id(), &report.destination));
+        Ok(report)
+    }
+
+    fn push_to(
+        &self,
+        named: &Named,
+        request: &PushRequest,
+        progress: TransferProgress<'_>,
+    ) -> Result<PushReport> {
         let engine = self.engine;
-        let named = engine.find_named(&request.image)?;
         let compression = match request.compression.as_deref() {
             None | Some("" | "gzip") => Compression::Gzip,
             Some("zstd") => Compression::Zstd,

@@ -126,7 +126,9 @@ impl Scope {
             .iter()
             .map(|(name, text)| Property::parse(text).map(|value| (name.as_str(), value)).ok_or((name, text)))
             .collect::<std::result::Result<_, _>>()
-            .map_err(|(name, text)| failed(attempt(), &format!("property {name}: {text:?} is not understood")))?;
+            .map_err(|(name, text)| {
+                failed(attempt(), &format!("property {name}: {text:?} is not understood"))
+            })?;
         if let Some(refusal) = self.ask(process, &properties)? {
             return Err(failed(attempt(), &refusal));
         }

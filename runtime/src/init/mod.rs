@@ -103,8 +103,7 @@ impl Context<'_> {
     /// Waits for the word to go on, and returns the state that came with it.
     fn wait_for_word(&self) -> Result<Vec<u8>, Failure> {
         let mut packet = vec![0; wire::MAX_PACKET];
-        let received =
-            sys::scm::receive(&self.sync, &mut packet).at(Stage::Spawn, "wait for the monitor")?;
+        let received = sys::scm::receive(&self.sync, &mut packet).at(Stage::Spawn, "wait for the monitor")?;
         if received.length == 0 || packet[0] != wire::GO {
             return Err(Failure::new(Stage::Spawn, "", &io::Error::from(io::ErrorKind::UnexpectedEof)));
         }

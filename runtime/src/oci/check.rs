@@ -50,7 +50,8 @@ fn check_linux(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
     }
     let sysctl = OwnNamespaces { ipc: own(Ns::Ipc), network: own(Ns::Network), uts: own(Ns::Uts) };
     for key in linux.sysctl().iter().flat_map(|all| all.keys()) {
-        crate::sysctl::check(key, sysctl).map_err(|error| Error::invalid(format!("linux.sysctl: {error}")))?;
+        crate::sysctl::check(key, sysctl)
+            .map_err(|error| Error::invalid(format!("linux.sysctl: {error}")))?;
     }
     for clock in linux.time_offsets().iter().flat_map(|offsets| offsets.keys()) {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {

@@ -87,7 +87,8 @@ fn remove(directory: &Path) -> Result<()> {
 
 /// Kills a container and waits for its end.
 fn end(container: &Container) -> Result<()> {
-    let failed = |errno: rustix::io::Errno| Error::os(format!("kill container {:?}", container.record.id), errno);
+    let failed =
+        |errno: rustix::io::Errno| Error::os(format!("kill container {:?}", container.record.id), errno);
     let Some(process) = container.process() else { return Ok(()) };
     match sys::pidfd::send_signal(&process, KILL) {
         Err(error) if error.raw_os_error() != Some(nix::libc::ESRCH) => {

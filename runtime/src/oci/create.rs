@@ -88,7 +88,9 @@ pub fn run(options: &CreateOptions) -> Result<(i32, Vec<String>)> {
     let born = bear(options, true, signals.is_some().then_some(()))?.keep(options)?;
     let container = Container { directory: options.root.join(&options.id), ..born.container };
     let delete = || super::delete(&options.root, &options.id, true).map(drop);
-    if let Err(error) = super::start::after_start(&container, &born.spec, born.notify, options.notify_socket.as_deref()) {
+    if let Err(error) =
+        super::start::after_start(&container, &born.spec, born.notify, options.notify_socket.as_deref())
+    {
         delete()?;
         return Err(error);
     }
@@ -278,10 +280,20 @@ fn bear(options: &CreateOptions, at_once: bool, foreground: Option<()>) -> Resul
     devices(&spec, starting.pid)?;
     let notify = notify::listen(&directory.path).map(|socket| socket.filter(|_| at_once))?;
     starting.go(&container.hook_state(Status::Creating));
-    let unknown = Bundle { directory: bundle, bytes, spec: spec.clone(), warnings: Vec::new() }.unknown_properties();
+    let unknown =
+        Bundle { directory: bundle, bytes, spec: spec.clone(), warnings: Vec::new() }.unknown_properties();
     warnings.extend(unknown.into_iter().map(|path| format!("{path} is not known, and has no effect")));
     let mut master = None;
-    let mut born = Born { container, spec, starting, group, directory: DirectoryGuard { path: PathBuf::new(), kept: true }, terminal: None, notify, warnings };
+    let mut born = Born {
+        container,
+        spec,
+        starting,
+        group,
+        directory: DirectoryGuard { path: PathBuf::new(), kept: true },
+        terminal: None,
+        notify,
+        warnings,
+    };
     std::mem::swap(&mut born.directory, &mut directory);
     let led = lead(&born, &outside, console.as_ref(), &mut master);
     if let Err(error) = led {
@@ -349,7 +361,9 @@ fn claim(root: &Path, id: &str) -> Result<DirectoryGuard> {
     let path = root.join(id);
     match sys::fs::create_dir(&path, 0o711) {
         Ok(()) => Ok(DirectoryGuard { path, kept: false }),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists { id: id.into() }),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Exists { id: id.into() })
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -388,9 +402,12 @@ fn group_path(options: &CreateOptions, spec: &Spec) -> Option<PathBuf> {
 fn scope(options: &CreateOptions, spec: &Spec) -> Result<Option<Scope>> {
     let CgroupManager::Systemd(bus) = &options.cgroup_manager else { return Ok(None) };
     if cgroup::unified_mount().is_none() {
-        return Err(Error::invalid("--systemd-cgroup: systemd's groups need cgroup v2 alone on this machine"));
+        return Err(Error::invalid(
+            "--systemd-cgroup: systemd's groups need cgroup v2 alone on this machine",
+        ));
     }
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref()).unwrap_or(Path::new(""));
+    let path =
+        spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref()).unwrap_or(Path::new(""));
     let text = path.to_str().unwrap_or_default();
     let text = if text.is_empty() { format!(":davit:{}", options.id) } else { text.to_owned() };
     let mut scope = Scope::parse(bus.clone(), &text)
@@ -401,7 +418,12 @@ fn scope(options: &CreateOptions, spec: &Spec) -> Result<Option<Scope>> {
     Ok(Some(scope))
 }
 
-fn start_scope(scope: &Scope, pid: u32, spec: &Spec, resources: Option<&LinuxResources>) -> Result<GroupGuard> {
+fn start_scope(
+    scope: &Scope,
+    pid: u32,
+    spec: &Spec,
+    resources: Option<&LinuxResources>,
+) -> Result<GroupGuard> {
     let annotations = spec.annotations().iter().flatten();
     let properties = annotations.filter_map(|(key, value)| {
         Some((key.strip_prefix("org.systemd.property.")?.to_owned(), value.clone()))
@@ -414,14 +436,16 @@ fn start_scope(scope: &Scope, pid: u32, spec: &Spec, resources: Option<&LinuxRes
 fn delegate_group(container: &Container, spec: &Spec) -> Result<()> {
     let Some(cgroup::Paths::V2(directory)) = &container.record.cgroup else { return Ok(()) };
     let Some(linux) = spec.linux() else { return Ok(()) };
-    let own = linux.namespaces().iter().flatten().any(|space| space.typ() == Ns::Cgroup && space.path().is_none());
+    let own =
+        linux.namespaces().iter().flatten().any(|space| space.typ() == Ns::Cgroup && space.path().is_none());
     let writable = spec.mounts().iter().flatten().any(|mount| {
         mount.destination() == Path::new("/sys/fs/cgroup")
             && !mount.options().iter().flatten().any(|option| option == "ro")
     });
     let uid = spec.process().as_ref().map_or(0, |process| process.user().uid());
     let maps = crate::planner::id_ranges(linux.uid_mappings().as_ref());
-    let range = maps.iter().find(|range| (range.inside..range.inside.saturating_add(range.count)).contains(&uid));
+    let range =
+        maps.iter().find(|range| (range.inside..range.inside.saturating_add(range.count)).contains(&uid));
     let (true, true, Some(range)) = (own, writable, range) else { return Ok(()) };
     let owner = rustix::fs::Uid::from_raw(range.outside + (uid - range.inside));
     let list = sys::fs::read_limited(Path::new("/sys/kernel/cgroup/delegate"), 4096).unwrap_or_default();

@@ -204,7 +204,8 @@ fn group(container: &Container, below: &[String]) -> Result<Option<Paths>> {
                 return Ok(Some(Paths::V2(directory.join(sub(text)?))));
             }
             let control = directory.join("cgroup.subtree_control");
-            let divided = sys::fs::read_limited(&control, 4096).is_ok_and(|text| !text.trim_ascii().is_empty());
+            let divided =
+                sys::fs::read_limited(&control, 4096).is_ok_and(|text| !text.trim_ascii().is_empty());
             let own = if divided { group_of(container.record.pid) } else { None };
             Ok(Some(Paths::V2(own.unwrap_or_else(|| directory.clone()))))
         }
@@ -215,7 +216,9 @@ fn group(container: &Container, below: &[String]) -> Result<Option<Paths>> {
                 let path = sub(path)?;
                 let named: Vec<&str> = controllers.split(',').filter(|name| !name.is_empty()).collect();
                 if let Some(missing) = named.iter().find(|name| !directories.contains_key(**name)) {
-                    return Err(Error::invalid(format!("--cgroup: the container has no controller {missing}")));
+                    return Err(Error::invalid(format!(
+                        "--cgroup: the container has no controller {missing}"
+                    )));
                 }
                 for (controller, directory) in &mut directories {
                     if named.is_empty() || named.contains(&controller.as_str()) {

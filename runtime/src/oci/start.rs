@@ -72,7 +72,12 @@ pub(super) fn hand_listener(container: &Container, spec: &Spec, listener: &Owned
 }
 
 /// The same for another process than init.
-pub(super) fn hand_listener_of(container: &Container, spec: &Spec, listener: &OwnedFd, pid: u32) -> Result<()> {
+pub(super) fn hand_listener_of(
+    container: &Container,
+    spec: &Spec,
+    listener: &OwnedFd,
+    pid: u32,
+) -> Result<()> {
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let path = seccomp.and_then(|seccomp| seccomp.listener_path().clone());
     let (Some(seccomp), Some(path)) = (seccomp, path) else {

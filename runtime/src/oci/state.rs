@@ -95,7 +95,9 @@ const MAX_RECORD: u64 = 1 << 20;
 pub(super) fn check_id(id: &str) -> Result<()> {
     let good = |letter: char| letter.is_ascii_alphanumeric() || "_+-.".contains(letter);
     if id.is_empty() || id.len() > 1024 || id.starts_with('.') || !id.chars().all(good) {
-        return Err(Error::invalid(format!("container ID {id:?}: use letters, digits, `_`, `+`, `-` and `.`")));
+        return Err(Error::invalid(format!(
+            "container ID {id:?}: use letters, digits, `_`, `+`, `-` and `.`"
+        )));
     }
     Ok(())
 }
@@ -141,7 +143,8 @@ fn lives(pid: u32, start_time: u64) -> bool {
 impl Container {
     /// Writes the record.
     pub(super) fn write(&self) -> Result<()> {
-        let json = serde_json::to_vec(&self.record).map_err(|error| Error::os("describe the container", error))?;
+        let json =
+            serde_json::to_vec(&self.record).map_err(|error| Error::os("describe the container", error))?;
         Ok(sys::fs::write_atomic(&self.directory.join(STATE), &json, 0o600, sys::fs::Sync::None)?)
     }
 

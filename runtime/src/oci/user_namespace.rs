@@ -33,7 +33,8 @@ pub(super) fn enter_if_needed(spec: &mut Spec) -> Result<()> {
 }
 
 fn enter(users: &[Range], groups: &[Range]) -> io::Result<()> {
-    let own = |ranges: &[Range], id: u32| matches!(ranges, [range] if range.count == 1 && range.outside == id);
+    let own =
+        |ranges: &[Range], id: u32| matches!(ranges, [range] if range.count == 1 && range.outside == id);
     let flags = nix::sched::CloneFlags::CLONE_NEWUSER | nix::sched::CloneFlags::CLONE_NEWNS;
     let pid = std::process::id();
     let alone = own(users, sys::user::effective_uid()) && own(groups, sys::user::effective_gid());

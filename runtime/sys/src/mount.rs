@@ -320,7 +320,8 @@ impl Mount {
 
     /// Whether an option concerns the mount, and so also one that only shows what is mounted elsewhere.
     pub fn is_attribute(option: &str) -> bool {
-        let words = ["defaults", "async", "nolazytime", "nomand", "noiversion", "loud", "silent", "bind", "rbind"];
+        let words =
+            ["defaults", "async", "nolazytime", "nomand", "noiversion", "loud", "silent", "bind", "rbind"];
         let mut probe = Self::bind("/");
         probe.apply_option(option);
         words.contains(&option) || probe.propagation.is_some() || probe.apply_attribute(option)
@@ -347,8 +348,11 @@ impl Mount {
                 // What the kernel does without a word, as in mount(8).
                 return true;
             }
-            let (mine, other) =
-                if attribute.0 & Attributes::ATIME_FIELD == 0 { (attribute, attribute) } else { (attribute, Attributes::ATIME) };
+            let (mine, other) = if attribute.0 & Attributes::ATIME_FIELD == 0 {
+                (attribute, attribute)
+            } else {
+                (attribute, Attributes::ATIME)
+            };
             if option == set {
                 self.attributes = self.attributes.without(other) | mine;
                 self.cleared = self.cleared.without(other);

@@ -273,9 +273,8 @@ pub fn set_memory_policy(policy: &MemoryPolicy) -> io::Result<()> {
     // No safe wrapper exists for set_mempolicy(2).
     // SAFETY: the mask has as many bits as are told (the kernel reads one less), or is null with a length of 0; it
     // lives during the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_set_mempolicy, policy.mode, address, libc::c_ulong::from(length))
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_set_mempolicy, policy.mode, address, libc::c_ulong::from(length)) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -160,7 +160,8 @@ pub(super) fn spec(args: &RuntimeSpecArgs) -> Outcome {
     let ids = args.rootless.then(|| (sys::user::effective_uid(), sys::user::effective_gid()));
     let text = output::json::pretty(&oci::spec(ids)).attempt("describe a container")?;
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
-    let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes()));
+    let written =
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes()));
     written.attempt(format!("write {}", path.display()))?;
     Ok(0)
 }
