@@ -4,6 +4,7 @@
 //! Podman or Docker has and davit does not have yet is listed in `unbuilt.tsv` and refused by name.
 
 mod build;
+mod changes;
 mod containers;
 mod deferred;
 mod events;
@@ -16,6 +17,7 @@ mod system;
 pub(crate) mod unbuilt;
 
 pub(crate) use build::{BuildArgs, BuilderPruneArgs, ImageExplainArgs, OnFail, ProgressMode};
+pub(crate) use changes::*;
 pub(crate) use containers::*;
 pub(crate) use deferred::Deferred;
 pub(crate) use events::EventsArgs;
@@ -116,18 +118,26 @@ pub(crate) enum DavitCommand {
     /// Manage the cache of builds
     #[command(subcommand, arg_required_else_help = true)]
     Builder(Deferred<BuilderCommand>),
+    /// Make an image of a container
+    Commit(Deferred<CommitArgs>),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completion(Deferred<CompletionArgs>),
     /// Manage containers
     #[command(subcommand, arg_required_else_help = true)]
     Container(Deferred<ContainerCommand>),
+    /// Copy files between this host and containers
+    Cp(Deferred<CpArgs>),
     /// Make a container without starting it
     Create(Deferred<CreateArgs>),
+    /// List the paths that a container or an image changes
+    Diff(Deferred<DiffArgs>),
     /// Show what happened, and what happens from now on
     Events(Deferred<EventsArgs>),
     /// Run a command in a running container
     Exec(Deferred<ExecArgs>),
+    /// Write the file system of a container as a tar archive
+    Export(Deferred<ExportArgs>),
     /// Show how an image was made, layer by layer
     History(Deferred<HistoryArgs>),
     /// Manage images
@@ -207,10 +217,18 @@ pub(crate) enum ContainerCommand {
     Attach(Deferred<AttachArgs>),
     /// Release what an exited container holds; called by its monitor
     Cleanup(Deferred<CleanupArgs>),
+    /// Make an image of a container
+    Commit(Deferred<CommitArgs>),
+    /// Copy files between this host and containers
+    Cp(Deferred<CpArgs>),
     /// Make a container without starting it
     Create(Deferred<CreateArgs>),
+    /// List the paths that a container changes
+    Diff(Deferred<DiffArgs>),
     /// Run a command in a running container
     Exec(Deferred<ExecArgs>),
+    /// Write the file system of a container as a tar archive
+    Export(Deferred<ExportArgs>),
     /// Exit with 0 if a container exists and with 1 if not
     Exists(Deferred<ContainerExistsArgs>),
     /// Describe containers as JSON
@@ -250,6 +268,8 @@ pub(crate) enum ContainerCommand {
 pub(crate) enum ImageCommand {
     /// Build an image from a Containerfile
     Build(Deferred<BuildArgs>),
+    /// List the paths that an image's last layer changes
+    Diff(Deferred<DiffArgs>),
     /// Exit with 0 if an image exists and with 1 if not
     Exists(Deferred<ImageExistsArgs>),
     /// Say why the steps of the build that made an image ran, and what had changed

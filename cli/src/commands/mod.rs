@@ -2,6 +2,7 @@
 
 mod build;
 mod call;
+mod changes;
 mod containers;
 mod create;
 mod events;
@@ -51,11 +52,15 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Builder(Deferred(BuilderCommand::Prune(Deferred(args)))) => {
             prune::builder(&store(options)?, &args)
         }
+        DavitCommand::Commit(Deferred(args)) => changes::commit(&store(options)?, args),
         DavitCommand::Completion(Deferred(args)) => system::completion(args),
         DavitCommand::Container(Deferred(command)) => container(command, options),
+        DavitCommand::Cp(Deferred(args)) => changes::cp(&store(options)?, &args),
         DavitCommand::Create(Deferred(args)) => create::create(&store(options)?, args),
+        DavitCommand::Diff(Deferred(args)) => changes::diff(&store(options)?, &args, true, true),
         DavitCommand::Events(Deferred(args)) => events::events(&store(options)?, args),
         DavitCommand::Exec(Deferred(args)) => exec::exec(&launch(options)?, args),
+        DavitCommand::Export(Deferred(args)) => changes::export(&store(options)?, &args),
         DavitCommand::History(Deferred(args)) => lists::history(&store(options)?, &args),
         DavitCommand::Image(Deferred(command)) => image(command, options),
         DavitCommand::Images(Deferred(args)) => lists::images(&store(options)?, args),
@@ -100,8 +105,12 @@ fn container(command: ContainerCommand, options: EngineOptions) -> Outcome {
     match command {
         ContainerCommand::Attach(args) => dispatch(DavitCommand::Attach(args), options),
         ContainerCommand::Cleanup(Deferred(args)) => containers::cleanup(&store(options)?, &args),
+        ContainerCommand::Commit(args) => dispatch(DavitCommand::Commit(args), options),
+        ContainerCommand::Cp(args) => dispatch(DavitCommand::Cp(args), options),
         ContainerCommand::Create(args) => dispatch(DavitCommand::Create(args), options),
+        ContainerCommand::Diff(Deferred(args)) => changes::diff(&store(options)?, &args, true, false),
         ContainerCommand::Exec(args) => dispatch(DavitCommand::Exec(args), options),
+        ContainerCommand::Export(args) => dispatch(DavitCommand::Export(args), options),
         ContainerCommand::Exists(Deferred(args)) => {
             Ok(u8::from(!store(options)?.containers().exists(&args.container)?))
         }
@@ -125,6 +134,7 @@ fn container(command: ContainerCommand, options: EngineOptions) -> Outcome {
 fn image(command: ImageCommand, options: EngineOptions) -> Outcome {
     match command {
         ImageCommand::Build(args) => dispatch(DavitCommand::Build(args), options),
+        ImageCommand::Diff(Deferred(args)) => changes::diff(&store(options)?, &args, false, true),
         ImageCommand::Exists(Deferred(args)) => Ok(u8::from(!store(options)?.images().exists(&args.image)?)),
         ImageCommand::Explain(Deferred(args)) => build::explain(&store(options)?, &args.image),
         ImageCommand::History(args) => dispatch(DavitCommand::History(args), options),

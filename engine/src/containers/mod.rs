@@ -1,7 +1,12 @@
 //! Containers: one file a verb, and what the verbs share.
 
+mod commit;
+mod copy;
 mod create;
+mod diff;
 mod exec;
+mod export;
+mod files;
 mod inspect;
 mod list;
 mod logs;
@@ -14,6 +19,9 @@ mod start;
 mod status;
 mod stop;
 
+pub use commit::CommitRequest;
+pub use copy::{CopyEnd, CopyRequest};
+pub use diff::{Change, ChangeKind};
 pub use inspect::*;
 pub use requests::*;
 

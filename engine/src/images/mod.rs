@@ -1,13 +1,13 @@
 //! Images: one file a verb, and what the verbs share.
 
 mod archive;
-mod import;
+pub(crate) mod import;
 mod list;
 mod lists;
 pub(crate) mod lookup;
 mod outgoing;
 mod requests;
-mod store_end;
+pub(crate) mod store_end;
 mod tag;
 pub(crate) mod transfer;
 

@@ -235,7 +235,7 @@ pub(super) fn describe_skipped(skipped: &Skipped) -> Option<String> {
 }
 
 /// The record of an image whose layers are in the store.
-pub(super) fn image_record(
+pub(crate) fn image_record(
     store: &Store,
     config: &Raw<ImageConfig>,
     config_descriptor: Descriptor,

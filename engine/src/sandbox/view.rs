@@ -47,6 +47,28 @@ impl View {
         Ok(Self { root })
     }
 
+    /// A directory of this host.
+    pub(crate) fn of_directory(path: &Path) -> Result<Self> {
+        let root = sys::beneath::open_root(path)
+            .map_err(|error| Error::os(format!("open {}", path.display()), error))?;
+        Ok(Self { root })
+    }
+
+    /// A view of a snapshot's mounts that can be written to.
+    pub(crate) fn writable(mounts: &[Mount]) -> Result<Self> {
+        Ok(Self { root: open_writable(mounts)? })
+    }
+
+    /// The root as a directory whose entries can be read.
+    pub(crate) fn tree(&self) -> Result<OwnedFd> {
+        storage::snapshot::readable(&self.root).map_err(crate::error::storage("read the root file system"))
+    }
+
+    /// The root, to resolve paths from.
+    pub(crate) fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
     /// A view of a running process's root.
     pub(crate) fn of_process(pid: u32) -> Result<Self> {
         let path = PathBuf::from(format!("/proc/{pid}/root"));

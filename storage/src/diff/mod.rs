@@ -131,6 +131,17 @@ pub fn write_diff(store: &Store, name: &str, sink: impl Write) -> Result<Written
     write_diff_as(store, name, sink, &WriteOptions { layer: true, ..WriteOptions::default() })
 }
 
+/// As [`write_diff`], without the paths for which `skip` is true and what is beneath them.
+pub fn write_diff_without(
+    store: &Store,
+    name: &str,
+    skip: tar::write::SkipPath<'_>,
+    sink: impl Write,
+) -> Result<Written> {
+    let options = WriteOptions { layer: true, skip: Some(skip), ..WriteOptions::default() };
+    write_diff_as(store, name, sink, &options)
+}
+
 fn write_diff_as(store: &Store, name: &str, sink: impl Write, options: &WriteOptions<'_>) -> Result<Written> {
     let snapshots = store.snapshots();
     let directory = sys::fs::open_dir(&snapshots.layer_directory(name)?)?;

@@ -69,6 +69,9 @@ impl<W: Write> Walk<'_, W> {
                 }
                 (before, Some(name)) => {
                     let path = join(path, &name);
+                    if self.writer.skips(&path) {
+                        continue;
+                    }
                     let lower = before.is_some().then_some(lower);
                     self.compare(lower, upper, &name, path)?;
                 }

@@ -420,7 +420,7 @@ impl<'a, W: Write> TreeWriter<'a, W> {
         Some(entry)
     }
 
-    fn skips(&self, path: &[u8]) -> bool {
+    pub(crate) fn skips(&self, path: &[u8]) -> bool {
         self.options.skip.is_some_and(|skip| skip(path))
     }
 }
