@@ -286,9 +286,9 @@ impl<'a> Collection<'a> {
         };
         let (index, warning) = match (mount, previous) {
             (Some(mount), previous) if present => {
-                let (index, packs) = mounts::save(self.lease, &mount, previous.as_ref(), self.secrets)?;
-                self.packs.extend(packs);
-                (index, None)
+                let saved = mounts::save(self.lease, &mount, previous.as_ref(), self.secrets)?;
+                self.packs.extend(saved.packs);
+                (saved.index, None)
             }
             (Some(_), Some(previous)) => (previous, None),
             (None, Some(previous)) => {

@@ -9,8 +9,11 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const LIMIT: u64 = 512 << 20;
-/// A change younger than this, in seconds, may be followed by one with the same time.
-const SETTLED: i64 = 3;
+/// What the kernel's clock of file times advances by at most, doubled, in nanoseconds (`CONFIG_HZ=100`). A change that
+/// was older than this when it was looked at is followed by none with the same time.
+const TICK: i64 = 20_000_000;
+/// The same where a file system keeps whole seconds, or every other one.
+const COARSE: i64 = 3_000_000_000;
 
 /// What identifies one state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +35,13 @@ impl State {
         }
     }
 
-    fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        i64::try_from(now).is_ok_and(|now| now > self.changed.0 + SETTLED)
+    /// Whether a later change must have another time, as it is known at this moment: before the file is read.
+    pub(super) fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        let changed = self.changed.0.saturating_mul(1_000_000_000).saturating_add(self.changed.1);
+        let needed = if self.changed.1 == 0 { COARSE } else { TICK };
+        now.saturating_sub(changed) > needed
     }
 }
 
@@ -61,8 +68,6 @@ impl Notes {
     }
 
     pub(super) fn put(&mut self, path: String, state: State, chunks: Vec<(Digest, u32)>) {
-        if state.is_settled() {
-            self.files.insert(path, (state, chunks));
-        }
+        self.files.insert(path, (state, chunks));
     }
 }

@@ -24,14 +24,24 @@ const PACK_BYTES: u64 = 16 << 20;
 /// Deeper directories are not followed.
 const DEEPEST: usize = 200;
 
-/// Packs what is new of a mount and makes its index; also returns where the new packs lie: in the lease's working
-/// directory, and gone with it. Sockets, pipes and devices stay behind.
+/// A mount as it leaves.
+#[derive(Debug)]
+pub(in crate::build::cache) struct Saved {
+    pub(in crate::build::cache) index: Index,
+    /// Where the new packs lie: in the lease's working directory, and gone with it.
+    pub(in crate::build::cache) packs: NewPacks,
+    /// Bytes of files that were read, because nothing was known of them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what an export costs, for those who watch that"))]
+    pub(super) read: u64,
+}
+
+/// Packs what is new of a mount and makes its index. Sockets, pipes and devices stay behind.
 pub(in crate::build::cache) fn save(
     lease: &Lease,
     mount: &CacheMount,
     previous: Option<&Index>,
     secrets: Option<&Search>,
-) -> Result<(Index, NewPacks)> {
+) -> Result<Saved> {
     let attempt = || format!("read the cache mount {}", mount.path().display());
     let root = sys::fs::open_dir(mount.path()).map_err(|error| Error::os(attempt(), error.source))?;
     let mut saving = Saving {
@@ -41,6 +51,7 @@ pub(in crate::build::cache) fn save(
         fresh: Notes::default(),
         packer: Packer { lease, packs: Vec::new(), files: NewPacks::new(), open: None },
         files: Vec::new(),
+        read: 0,
         chunker: Chunker::new(Box::new(std::io::empty())),
         secrets,
     };
@@ -108,6 +119,7 @@ struct Saving<'a> {
     fresh: Notes,
     packer: Packer<'a>,
     files: Vec<Seen>,
+    read: u64,
     chunker: Chunker<Box<dyn Read>>,
     secrets: Option<&'a Search>,
 }
@@ -140,8 +152,8 @@ impl Saving<'_> {
                     self.files.push((entry.with_target(target.to_bytes()), below, Vec::new()));
                 }
                 FileType::RegularFile => {
-                    let file = open(OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC)?;
-                    let chunks = self.file(&below, &stat, file)?;
+                    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                    let chunks = self.file(&below, &stat, &|| open(flags))?;
                     self.files.push((entry, below, chunks));
                 }
                 _ => {}
@@ -150,7 +162,12 @@ impl Saving<'_> {
         Ok(())
     }
 
-    fn file(&mut self, path: &Path, stat: &rustix::fs::Stat, file: OwnedFd) -> Done<Vec<(Digest, u32)>> {
+    fn file(
+        &mut self,
+        path: &Path,
+        stat: &rustix::fs::Stat,
+        open: &dyn Fn() -> rustix::io::Result<OwnedFd>,
+    ) -> Done<Vec<(Digest, u32)>> {
         let state = State::of(stat);
         let name = path.to_string_lossy().into_owned();
         // Where there are secrets to look for, every file is looked through: it was not for these.
@@ -162,9 +179,10 @@ impl Saving<'_> {
             self.fresh.put(name, state, chunks.clone());
             return Ok(chunks);
         }
+        let settled = state.is_settled();
         let mut chunks = Vec::new();
         let mut search = self.secrets.map(Search::stream);
-        self.chunker.restart(Box::new(File::from(file)));
+        self.chunker.restart(Box::new(File::from(open()?)));
         while let Some(chunk) = self.chunker.next_chunk()? {
             if let Some(search) = &mut search {
                 search.push(chunk);
@@ -180,7 +198,10 @@ impl Saving<'_> {
         if let Some(found) = search.and_then(builder::secrets::Stream::finish) {
             return Err(Failed::Secret { path: name, id: found.id, form: found.form });
         }
-        self.fresh.put(name, state, chunks.clone());
+        self.read += chunks.iter().map(|(_, length)| u64::from(*length)).sum::<u64>();
+        if settled {
+            self.fresh.put(name, state, chunks.clone());
+        }
         Ok(chunks)
     }
 
@@ -230,9 +251,9 @@ impl Saving<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Done<(Index, NewPacks)> {
+    fn finish(self) -> Done<Saved> {
         let mut packs = self.old;
-        let (new, files) = self.packer.finish()?;
+        let (new, new_packs) = self.packer.finish()?;
         packs.extend(new);
         let mut numbers: HashMap<&Digest, usize> = HashMap::new();
         for (number, (digest, _)) in packs.iter().flat_map(|pack| &pack.chunks).enumerate() {
@@ -245,7 +266,7 @@ impl Saving<'_> {
             entry
         });
         let entries = entries.collect();
-        Ok((Index::new(packs, entries), files))
+        Ok(Saved { index: Index::new(packs, entries), packs: new_packs, read: self.read })
     }
 }
 

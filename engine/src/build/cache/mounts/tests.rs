@@ -48,12 +48,17 @@ impl Lab {
 
     /// Changes the mount by a shell script and saves it.
     fn save(&self, script: &str, previous: Option<&Index>) -> Index {
+        self.save_counting(script, previous).0
+    }
+
+    /// Also tells how many bytes of files were read.
+    fn save_counting(&self, script: &str, previous: Option<&Index>) -> (Index, u64) {
         let mount = self.store.cache_mounts().try_take("m", 0, MountUse::Alone).unwrap().unwrap();
         mount.make::<storage::Error>(&self.lease, |_| Ok(())).unwrap();
         sh(mount.path(), script);
-        let (index, packs) = save(&self.lease, &mount, previous, None).unwrap();
-        self.packs.lock().unwrap().extend(packs);
-        index
+        let saved = save(&self.lease, &mount, previous, None).unwrap();
+        self.packs.lock().unwrap().extend(saved.packs);
+        (saved.index, saved.read)
     }
 
     fn restore(&self, index: &Index) -> crate::Result<tempfile::TempDir> {
@@ -105,6 +110,47 @@ fn a_mount_comes_back_as_it_was_and_a_change_costs_what_it_changes() {
     assert!(sizes(&small) < 100_000, "{}", sizes(&small));
     assert!(small.blobs().all(|blob| !old.contains(&blob.digest)));
     assert_eq!(sh(lab.restore(&small).unwrap().path(), "cat a/b/300 more"), "300\nmore\n");
+}
+
+/// In small what a gigabyte of a compiler's cache does: one file of a hundred changes.
+#[test]
+fn a_change_of_a_hundredth_moves_little_and_nothing_else_is_read() {
+    let lab = Lab::new();
+    let make = "for i in $(seq 100); do head -c 200000 /dev/urandom > $i; done; sleep 0.05";
+    let (index, read) = lab.save_counting(make, None);
+    assert_eq!(read, 20_000_000);
+    let (again, read) = lab.save_counting("true", Some(&index));
+    assert_eq!((&again, read), (&index, 0), "just written, and not read again");
+
+    let (changed, read) = lab
+        .save_counting("head -c 200000 /dev/urandom > 7; touch -d @1 8; mv 9 new; sleep 0.05", Some(&again));
+    // a file whose time was set, or that has another name, may have another content
+    assert_eq!(read, 600_000);
+    let old: BTreeSet<&Digest> = index.blobs().map(|blob| &blob.digest).collect();
+    let new: u64 = changed.blobs().filter(|blob| !old.contains(&blob.digest)).map(|blob| blob.size).sum();
+    assert!((200_000..400_000).contains(&new), "{new}");
+    assert_eq!(lab.save_counting("true", Some(&changed)).1, 0);
+}
+
+#[test]
+fn what_may_change_within_one_time_is_read_again() {
+    let lab = Lab::new();
+    let mount = lab.store.cache_mounts().try_take("m", 0, MountUse::Alone).unwrap().unwrap();
+    mount.make::<storage::Error>(&lab.lease, |_| Ok(())).unwrap();
+    let path = mount.path().join("file");
+    std::fs::write(&path, "one").unwrap();
+    let stat = rustix::fs::stat(&path).unwrap();
+    let times = |seconds: i64, nanos: u64| {
+        let mut stat = stat;
+        (stat.st_ctime, stat.st_ctime_nsec) = (seconds, nanos);
+        super::notes::State::of(&stat).is_settled()
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let (now, nanos) = (i64::try_from(now.as_secs()).unwrap(), u64::from(now.subsec_nanos()));
+    assert!(!times(now + 100, nanos), "the clock was set back");
+    assert!(times(now - 1, nanos.max(1)));
+    assert!(!times(now - 1, 0), "a file system that keeps seconds");
+    assert!(times(now - 5, 0));
 }
 
 #[test]
