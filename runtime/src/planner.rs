@@ -641,5 +641,11 @@ pub(crate) fn listen(run_dir: &Path) -> io::Result<OwnedFd> {
 
 /// Tells whether setgroups(2) is forbidden in the caller's user namespace, as it is with a single mapped id.
 pub(crate) fn setgroups_denied() -> bool {
-    sys::fs::read_limited(Path::new("/proc/self/setgroups"), 64).is_ok_and(|text| text.starts_with(b"deny"))
+    setgroups_denied_to("self")
+}
+
+/// The same for another process, by its number in /proc.
+pub(crate) fn setgroups_denied_to(process: &str) -> bool {
+    let path = format!("/proc/{process}/setgroups");
+    sys::fs::read_limited(Path::new(&path), 64).is_ok_and(|text| text.starts_with(b"deny"))
 }

@@ -70,6 +70,10 @@ fn the_terminal_goes_to_the_socket() {
 #[test]
 fn socket_and_terminal_go_together() {
     each(|lab| {
+        if lab.is_crun() {
+            // crun 1.28 waits for somebody to take the terminal, and does not look at the socket without one
+            return;
+        }
         let bundle = lab.bundle("true", |config| config["process"]["terminal"] = json!(true));
         assert_eq!(lab.verb(["create", "-b", bundle.to_str().unwrap(), &lab.id()]).code, 1);
         let bundle = lab.bundle("true", |_| {});
@@ -127,7 +131,9 @@ fn descriptors_are_inherited_as_asked() {
             bundle_env.display(),
             lab.id()
         );
-        assert_eq!(crate::support::tool("sh", ["-c", &script]).ok(), "1 1\nopen");
+        let said = crate::support::tool("sh", ["-c", &script]).ok();
+        // crun tells the number alone
+        assert_eq!(said, if lab.is_crun() { "1\nopen" } else { "1 1\nopen" });
         if lab.ours {
             run("", "--preserve-fds 200").fails(1, "is not open");
         }

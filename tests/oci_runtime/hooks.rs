@@ -9,7 +9,7 @@ use super::lab::{Lab, each};
 /// A hook that appends its name, the state's status and where it runs to a file.
 fn note(name: &str, file: &Path) -> Value {
     let script = format!(
-        "s=$(cat); echo \"{name} $(echo \"$s\" | sed 's/.*\"status\":\"\\([a-z]*\\)\".*/\\1/') $ENVIRONMENT $1\" >>{}",
+        "s=$(tr -d ' \\n\\t'); echo \"{name} $(echo \"$s\" | sed 's/.*\"status\":\"\\([a-z]*\\)\".*/\\1/') $ENVIRONMENT $1\" >>{}",
         file.display()
     );
     json!({ "path": "/bin/sh", "args": ["sh", "-c", script, "sh", "argument"], "env": ["ENVIRONMENT=set", "PATH=/usr/bin:/bin"] })
@@ -105,7 +105,7 @@ fn a_failure_before_the_start_undoes_the_container() {
                 config["hooks"] = json!({ kind: [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
             });
             let done = lab.verb(["create", "-b", bundle.to_str().unwrap(), &id]);
-            assert_eq!(done.code, 1, "{kind} {done:?}");
+            assert_ne!(done.code, 0, "{kind} {done:?}");
             if lab.ours {
                 assert!(done.stderr.contains(&format!("hooks.{kind}[0]")), "{done:?}");
                 assert!(done.stderr.contains("the reason"), "{done:?}");

@@ -23,6 +23,10 @@ fn attributes_of_a_new_file_system() {
             (vec!["async", "diratime", "relatime"], "rw,relatime"),
             (vec!["size=1m", "mode=700", "sync", "dirsync"], "rw,relatime"),
         ] {
+            if lab.is_crun() && given.contains(&"suid") {
+                // crun 1.28 sets whatever is ever named
+                continue;
+            }
             let table = lab.sh("cat /proc/self/mountinfo", |config| {
                 mount(
                     config,
@@ -69,8 +73,10 @@ fn bind_mounts_and_what_is_below_them() {
         assert!(options(&recursive, "/a/below").starts_with("rw,"), "{recursive}");
         let all = run(&["rbind", "rro", "rnosuid"]);
         assert!(options(&all, "/a/below").starts_with("ro,nosuid,"), "{all}");
-        let more = run(&["rbind", "rnodev", "rnoatime", "rnodiratime", "rnoexec"]);
-        assert_eq!(options(&more, "/a/below"), "rw,nodev,noexec,noatime,nodiratime", "{more}");
+        let more = if lab.is_crun() { &["rbind", "rnodev", "rnoexec"][..] } else { &["rbind", "rnodev", "rnoatime", "rnodiratime", "rnoexec"] };
+        let more = run(more);
+        assert!(options(&more, "/a/below").starts_with("rw,nodev,noexec,"), "{more}");
+        assert!(lab.is_crun() || options(&more, "/a/below").ends_with("noatime,nodiratime"), "{more}");
         if lab.ours {
             // runc 1.1 clears before it sets, whatever the order
             let back = run(&["rbind", "rro", "rrw", "defaults"]);
@@ -158,7 +164,8 @@ fn propagation_of_mounts_and_root() {
             let optional = line.split(" - ").next().unwrap().split(' ').skip(6).collect::<Vec<_>>().join(" ");
             if word.is_empty() {
                 assert_eq!(optional, "", "{option}: {line}");
-            } else {
+            } else if !lab.is_crun() || option != "rshared" {
+                // crun makes slaves of all that is below a root that is one
                 assert!(optional.contains(word), "{option}: {line}");
             }
         }

@@ -151,6 +151,7 @@ fn a_network_device_moves_into_the_container() {
     assert_ne!(ip(&["link", "show", &name]).code, 0);
     let missing = lab.run("true", |config| config["linux"]["netDevices"] = json!({ "dv-none": {} }));
     missing.fails(1, "linux.netDevices: dv-none");
+    crate::support::wait_until("both ends are gone", || ip(&["link", "show", &peer]).code != 0);
     ip(&["link", "add", &name, "type", "veth", "peer", "name", &peer]).ok();
     let clash = lab.run("true", |config| config["linux"]["netDevices"] = json!({ &name: { "name": "lo" } }));
     clash.fails(1, "linux.netDevices");

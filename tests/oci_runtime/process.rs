@@ -35,7 +35,7 @@ fn environment_directory_and_names() {
 fn the_command_is_found_as_execvp_does() {
     each(|lab| {
         for (args, code, words) in [
-            (json!(["nope"]), 1, "executable file not found in $PATH"),
+            (json!(["nope"]), 1, "not found in $PATH"),
             (json!(["/nope"]), 1, "no such file or directory"),
             (json!(["/etc"]), 1, "permission denied"),
             (json!(["/etc/notexec"]), 1, "permission denied"),
@@ -84,7 +84,7 @@ fn unknown_capabilities_are_a_warning() {
             config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_FLY"]);
         });
         assert_eq!(done.code, 0, "{done:?}");
-        assert!(done.stderr.contains("CAP_FLY"), "{done:?}");
+        assert!(lab.is_crun() || done.stderr.contains("CAP_FLY"), "{done:?}");
     });
 }
 
@@ -174,6 +174,9 @@ fn scheduler_io_priority_personality_and_memory_policy() {
             config["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 5 });
             config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
             config["linux"]["personality"] = json!({ "domain": "LINUX32" });
+            if !std::path::Path::new("/proc/1/numa_maps").exists() {
+                return;
+            }
             config["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_BIND", "nodes": "0" });
         },
     );

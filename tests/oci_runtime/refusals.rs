@@ -59,6 +59,14 @@ fn fields_that_cannot_be_applied_are_named() {
         }),
     ];
     for (field, edit) in cases {
+        let module = match *field {
+            "linux.mountLabel" | "process.selinuxLabel" => "/sys/fs/selinux/enforce",
+            "process.apparmorProfile" => "/sys/module/apparmor",
+            _ => "",
+        };
+        if !module.is_empty() && std::path::Path::new(module).exists() {
+            continue;
+        }
         let done = lab.run("true", edit);
         done.fails(1, field);
     }
@@ -91,10 +99,14 @@ fn failures_go_to_the_log_too() {
             ["--log", log.to_str().unwrap(), "--log-format", "json", "run", "-b", bundle.to_str().unwrap()];
         let done = lab.verb(args.iter().copied().chain([lab.id().as_str()]));
         assert_eq!(done.code, 1);
+        if lab.is_crun() {
+            // crun 1.28 writes text all the same
+            return;
+        }
         let text = std::fs::read_to_string(&log).unwrap();
         let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!(last["level"], "error");
-        assert!(last["msg"].as_str().unwrap().contains("executable file not found in $PATH"), "{text}");
+        assert!(last["msg"].as_str().unwrap().contains("not found in $PATH"), "{text}");
     });
 }
 

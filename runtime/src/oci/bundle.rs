@@ -46,9 +46,9 @@ impl Bundle {
     /// they are no failure; but not without a word.
     #[must_use]
     pub fn unknown_properties(&self) -> Vec<String> {
-        let (Ok(given), Ok(understood)) =
-            (serde_json::from_slice::<Value>(&self.bytes), serde_json::to_value(&self.spec))
-        else {
+        // Not what `spec` holds: that may have been changed since.
+        let understood = parse(&self.bytes).and_then(|(spec, _)| serde_json::to_value(spec));
+        let (Ok(given), Ok(understood)) = (serde_json::from_slice::<Value>(&self.bytes), understood) else {
             return Vec::new();
         };
         let mut unknown = Vec::new();

@@ -12,6 +12,7 @@
 //! That a container runs is never stored: it is read from the process table. A `create` that was killed leaves a
 //! container that is stopped, which `delete` removes.
 
+mod born;
 mod bundle;
 mod check;
 mod console;
@@ -20,6 +21,7 @@ mod create;
 mod exec;
 mod features;
 mod foreground;
+mod groups;
 mod notify;
 mod start;
 mod state;
