@@ -15,3 +15,4 @@ mod process;
 mod refusals;
 mod rootless;
 mod seccomp;
+mod unified;

@@ -72,7 +72,12 @@ impl Lab {
     fn peer() -> Option<Self> {
         let program = std::env::var_os("DAVIT_TEST_PEER").unwrap_or_else(|| "runc".into());
         let program = PathBuf::from(program);
-        (program != Path::new("none")).then(|| Self { program, dir: scratch(), ours: false, next: AtomicUsize::new(0) })
+        (program != Path::new("none")).then(|| Self {
+            program,
+            dir: scratch(),
+            ours: false,
+            next: AtomicUsize::new(0),
+        })
     }
 
     /// Whether the peer is crun, which has its own way here and there.

@@ -146,7 +146,8 @@ fn the_first_process_belongs_to_a_subreaper() {
         let said = crate::support::tool("sh", ["-c", &script]).ok();
         assert!(said.starts_with(&format!("PPid:\t{}\n", std::process::id())), "{said}");
         let pid = rustix::process::Pid::from_raw(said.lines().last().unwrap().parse().unwrap());
-        let (_, status) = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap();
+        let (_, status) =
+            rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(5), "the subreaper gets the exit code");
         lab.wait(&id);
     });

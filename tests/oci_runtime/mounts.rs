@@ -73,7 +73,11 @@ fn bind_mounts_and_what_is_below_them() {
         assert!(options(&recursive, "/a/below").starts_with("rw,"), "{recursive}");
         let all = run(&["rbind", "rro", "rnosuid"]);
         assert!(options(&all, "/a/below").starts_with("ro,nosuid,"), "{all}");
-        let more = if lab.is_crun() { &["rbind", "rnodev", "rnoexec"][..] } else { &["rbind", "rnodev", "rnoatime", "rnodiratime", "rnoexec"] };
+        let more = if lab.is_crun() {
+            &["rbind", "rnodev", "rnoexec"][..]
+        } else {
+            &["rbind", "rnodev", "rnoatime", "rnodiratime", "rnoexec"]
+        };
         let more = run(more);
         assert!(options(&more, "/a/below").starts_with("rw,nodev,noexec,"), "{more}");
         assert!(lab.is_crun() || options(&more, "/a/below").ends_with("noatime,nodiratime"), "{more}");

@@ -218,9 +218,8 @@ pub(super) fn bear(options: &CreateOptions, at_once: bool, foreground: bool) -> 
     let Request { mut bundle, hooks, outside, console, descriptors, scope, .. } = request;
     let (starting, descriptors) = stage::clone_init(&birth, inherited, descriptors)?;
     container.record.pid = starting.pid;
-    container.record.start_time = sys::pidfd::status(starting.pid)
-        .map_err(|error| Error::os("read the start time", error))?
-        .start_time;
+    container.record.start_time =
+        sys::pidfd::status(starting.pid).map_err(|error| Error::os("read the start time", error))?.start_time;
     if let Some(scope) = &scope {
         group = groups::start_scope(scope, starting.pid, &bundle.spec, resources.as_ref())?;
         container.record.cgroup = group.paths().cloned();
@@ -288,7 +287,9 @@ fn claim(root: &Path, id: &str) -> Result<DirectoryGuard> {
     let path = root.join(id);
     match sys::fs::create_dir(&path, 0o711) {
         Ok(()) => Ok(DirectoryGuard { path, kept: false }),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists { id: id.into() }),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Exists { id: id.into() })
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -77,7 +77,9 @@ pub fn run(options: &CreateOptions) -> Result<(i32, Vec<String>)> {
     let born = bear(options, true, signals.is_some())?.keep(options)?;
     let container = Container { directory: options.root.join(&options.id), ..born.container };
     let delete = || super::delete(&options.root, &options.id, true).map(drop);
-    if let Err(error) = super::start::after_start(&container, &born.spec, born.notify, options.notify_socket.as_deref()) {
+    if let Err(error) =
+        super::start::after_start(&container, &born.spec, born.notify, options.notify_socket.as_deref())
+    {
         delete()?;
         return Err(error);
     }
@@ -113,4 +115,3 @@ pub(super) fn standard_streams() -> Result<[Option<OwnedFd>; 3]> {
     let copies = || Ok([copy(0)?, copy(1)?, copy(2)?]);
     copies().map_err(|error: std::io::Error| Error::os("copy the standard streams", error))
 }
-

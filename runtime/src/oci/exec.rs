@@ -104,7 +104,8 @@ pub fn exec(options: &ExecOptions) -> Result<i32> {
     let flags = planner::differing_namespaces(container.record.pid)
         .map_err(|error| Error::os("look at the container's namespaces", error))?;
     let join = if flags == 0 { Vec::new() } else { vec![(descriptors.push(init), flags)] };
-    let mut plan = planner::process(&process, planner::setgroups_denied_to(&container.record.pid.to_string()))?;
+    let mut plan =
+        planner::process(&process, planner::setgroups_denied_to(&container.record.pid.to_string()))?;
     plan.preserved = options.preserve_fds;
     affinity(&process, &mut plan)?;
     planner::beside_process(&spec, &mut plan)?;

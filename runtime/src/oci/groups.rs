@@ -22,9 +22,12 @@ pub(super) fn group_path(options: &CreateOptions, spec: &Spec) -> Option<PathBuf
 pub(super) fn scope(options: &CreateOptions, spec: &Spec) -> Result<Option<Scope>> {
     let CgroupManager::Systemd(bus) = &options.cgroup_manager else { return Ok(None) };
     if cgroup::unified_mount().is_none() {
-        return Err(Error::invalid("--systemd-cgroup: systemd's groups need cgroup v2 alone on this machine"));
+        return Err(Error::invalid(
+            "--systemd-cgroup: systemd's groups need cgroup v2 alone on this machine",
+        ));
     }
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref()).unwrap_or(Path::new(""));
+    let path =
+        spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref()).unwrap_or(Path::new(""));
     let text = path.to_str().unwrap_or_default();
     let text = if text.is_empty() { format!(":davit:{}", options.id) } else { text.to_owned() };
     let mut scope = Scope::parse(bus.clone(), &text)
@@ -36,7 +39,12 @@ pub(super) fn scope(options: &CreateOptions, spec: &Spec) -> Result<Option<Scope
 }
 
 /// Has the scope made around a process, and applies limits.
-pub(super) fn start_scope(scope: &Scope, pid: u32, spec: &Spec, resources: Option<&LinuxResources>) -> Result<GroupGuard> {
+pub(super) fn start_scope(
+    scope: &Scope,
+    pid: u32,
+    spec: &Spec,
+    resources: Option<&LinuxResources>,
+) -> Result<GroupGuard> {
     let annotations = spec.annotations().iter().flatten();
     let properties = annotations.filter_map(|(key, value)| {
         Some((key.strip_prefix("org.systemd.property.")?.to_owned(), value.clone()))
@@ -49,14 +57,16 @@ pub(super) fn start_scope(scope: &Scope, pid: u32, spec: &Spec, resources: Optio
 pub(super) fn delegate_group(container: &Container, spec: &Spec) -> Result<()> {
     let Some(cgroup::Paths::V2(directory)) = &container.record.cgroup else { return Ok(()) };
     let Some(linux) = spec.linux() else { return Ok(()) };
-    let own = linux.namespaces().iter().flatten().any(|space| space.typ() == Ns::Cgroup && space.path().is_none());
+    let own =
+        linux.namespaces().iter().flatten().any(|space| space.typ() == Ns::Cgroup && space.path().is_none());
     let writable = spec.mounts().iter().flatten().any(|mount| {
         mount.destination() == Path::new("/sys/fs/cgroup")
             && !mount.options().iter().flatten().any(|option| option == "ro")
     });
     let uid = spec.process().as_ref().map_or(0, |process| process.user().uid());
     let maps = crate::planner::id_ranges(linux.uid_mappings().as_ref());
-    let range = maps.iter().find(|range| (range.inside..range.inside.saturating_add(range.count)).contains(&uid));
+    let range =
+        maps.iter().find(|range| (range.inside..range.inside.saturating_add(range.count)).contains(&uid));
     let (true, true, Some(range)) = (own, writable, range) else { return Ok(()) };
     let owner = rustix::fs::Uid::from_raw(range.outside + (uid - range.inside));
     let list = sys::fs::read_limited(Path::new("/sys/kernel/cgroup/delegate"), 4096).unwrap_or_default();
