@@ -19,7 +19,8 @@ pub(crate) struct Lab {
     next: AtomicUsize,
 }
 
-/// Runs a test on a peer and on davit.
+/// Runs a test on a peer and on davit, and says which of them is at it.
+#[allow(clippy::print_stderr)]
 pub(crate) fn each(test: impl Fn(&Lab)) {
     if let Some(peer) = Lab::peer() {
         eprintln!("-- {}", peer.program.display());

@@ -435,6 +435,8 @@ fn refuse_limits(resources: &LinuxResources, reason: &str) -> Result<()> {
     let pids = resources.pids().is_some_and(|pids| pids.limit() > 0);
     let huge = resources.hugepage_limits().as_ref().is_some_and(|limits| !limits.is_empty());
     let unified = resources.unified().as_ref().is_some_and(|unified| !unified.is_empty());
+    let network = resources.network().as_ref().is_some_and(|network| *network != Default::default());
+    let rdma = resources.rdma().as_ref().is_some_and(|rdma| !rdma.is_empty());
     let asked = [
         (memory, "memory", "memory"),
         (cpu, "cpu", "cpu"),
@@ -442,11 +444,20 @@ fn refuse_limits(resources: &LinuxResources, reason: &str) -> Result<()> {
         (pids, "pids", "pids"),
         (huge, "huge page", "hugetlb"),
         (unified, "unified", "any"),
+        (network, "network class", "net_cls"),
+        (rdma, "rdma", "rdma"),
     ];
     match asked.into_iter().find(|(asked, _, _)| *asked) {
         Some((_, limit, controller)) => Err(Error::NoController { limit, controller, reason: reason.into() }),
         None => Ok(()),
     }
+}
+
+/// One device's line for `rdma.max`, the same in both layouts.
+fn rdma_line(name: &str, limits: &oci_spec::runtime::LinuxRdma) -> String {
+    let handles = limits.hca_handles().map(|count| format!(" hca_handle={count}")).unwrap_or_default();
+    let objects = limits.hca_objects().map(|count| format!(" hca_object={count}")).unwrap_or_default();
+    format!("{name}{handles}{objects}")
 }
 
 fn signal_process(pid: i32, signal: i32, directory: &Path) -> Result<()> {

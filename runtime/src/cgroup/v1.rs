@@ -99,6 +99,10 @@ pub(super) fn apply(directories: &Directories, resources: &LinuxResources) -> Re
             )?;
         }
     }
+    for (name, limits) in resources.rdma().iter().flatten() {
+        let directory = directory(directories, "rdma", "rdma")?;
+        write_limit(directory, "rdma.max", &super::rdma_line(name, limits), "rdma", "rdma")?;
+    }
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
         return Err(Error::Unsupported { setting: "unified resources".into(), layout: "v1" });
     }
@@ -151,6 +155,13 @@ fn apply_memory(directory: &Path, memory: &LinuxMemory) -> Result<()> {
         let reason =
             format!("memory and swap together ({swap}) must not be below the memory limit ({limit})");
         return Err(Error::Invalid { setting: "memory swap", reason });
+    }
+    if memory.use_hierarchy() == Some(false) {
+        // Linux 5.11 and later have nothing else.
+        return Err(Error::Unsupported {
+            setting: "memory without hierarchy".into(),
+            layout: "v1 of this kernel",
+        });
     }
     set_limits(
         directory,

@@ -80,9 +80,7 @@ pub(super) fn apply(directory: &Path, resources: &LinuxResources) -> Result<()> 
         return Err(Error::Unsupported { setting: "network class and priorities".into(), layout: "v2" });
     }
     for (name, limits) in resources.rdma().iter().flatten() {
-        let handles = limits.hca_handles().map(|count| format!(" hca_handle={count}")).unwrap_or_default();
-        let objects = limits.hca_objects().map(|count| format!(" hca_object={count}")).unwrap_or_default();
-        write_limit(directory, "rdma.max", &format!("{name}{handles}{objects}"), "rdma", "rdma")?;
+        write_limit(directory, "rdma.max", &super::rdma_line(name, limits), "rdma", "rdma")?;
     }
     let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
     unified.sort_unstable();
@@ -127,6 +125,7 @@ fn apply_memory(directory: &Path, memory: &LinuxMemory) -> Result<()> {
         (memory.swappiness().is_some(), "memory swappiness"),
         (kernel.is_some() || memory.kernel_tcp().is_some_and(|limit| limit != 0), "kernel memory limit"),
         (memory.disable_oom_killer() == Some(true), "disabling the OOM killer"),
+        (memory.use_hierarchy() == Some(false), "memory without hierarchy"),
     ];
     if let Some((_, setting)) = unsupported.into_iter().find(|(asked, _)| *asked) {
         return Err(Error::Unsupported { setting: setting.into(), layout: "v2" });
