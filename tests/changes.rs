@@ -13,10 +13,7 @@ fn diff_names_what_changed_and_leaves_the_runtimes_files_out() {
     let wanted = "C /bin\nD /bin/wget\nA /d\nA /d/e\nA /d/e/f\nA /d/hard\nC /etc\nC /etc/group\nC /home\nA /home/h\nA /new";
     assert_eq!(davit.run(["diff", "c"]).ok(), wanted);
     assert_eq!(davit.run(["container", "diff", "c"]).ok(), wanted);
-    assert_eq!(
-        davit.run(["diff", "c", "busybox"]).ok().replace("C /etc\n", "C /etc\n"),
-        wanted_with_stubs(wanted)
-    );
+    assert_eq!(davit.run(["diff", "c", "busybox"]).ok(), wanted_with_stubs(wanted));
     let json: serde_json::Value =
         serde_json::from_str(&davit.run(["diff", "--format", "json", "c"]).ok()).unwrap();
     assert_eq!(json["deleted"], serde_json::json!(["/bin/wget"]));

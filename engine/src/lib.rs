@@ -23,6 +23,7 @@ pub mod spec;
 mod state;
 pub mod system;
 mod time;
+pub mod usage;
 
 pub use error::{Error, ErrorKind, Result};
 pub use system::version;

@@ -232,6 +232,11 @@ fn meminfo() -> impl Fn(&str) -> u64 {
     }
 }
 
+/// Memory of this host, bytes.
+pub(crate) fn memory_bytes() -> u64 {
+    meminfo()("MemTotal")
+}
+
 fn distribution() -> serde_json::Value {
     let text = read_line("/etc/os-release");
     let field = |name: &str| {

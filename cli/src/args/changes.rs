@@ -73,9 +73,12 @@ pub(crate) struct DiffArgs {
     /// json
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Container or image
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
+    #[arg(value_name = "NAME", required_unless_present = "latest", conflicts_with = "latest")]
+    pub(crate) name: Option<String>,
     /// Container or image that it is compared with
     #[arg(value_name = "OTHER")]
     pub(crate) other: Option<String>,

@@ -12,6 +12,9 @@ pub(crate) struct AttachArgs {
     /// Keys that detach the terminal
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     pub(crate) detach_keys: String,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Leave standard input alone
     #[arg(long)]
     pub(crate) no_stdin: bool,
@@ -19,18 +22,24 @@ pub(crate) struct AttachArgs {
     #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
     pub(crate) sig_proxy: bool,
     /// Container
-    #[arg(value_name = "CONTAINER")]
-    pub(crate) container: String,
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
+    pub(crate) container: Option<String>,
 }
 
 /// `davit container cleanup`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CleanupArgs {
+    /// All containers
+    #[arg(long, short = 'a')]
+    pub(crate) all: bool,
     /// Also remove the container
     #[arg(long)]
     pub(crate) rm: bool,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["latest", "all"])]
     pub(crate) containers: Vec<String>,
 }
 
@@ -51,8 +60,11 @@ pub(crate) struct ContainerInspectArgs {
     /// Add the sizes of the file systems
     #[arg(long, short = 's')]
     pub(crate) size: bool,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
     pub(crate) containers: Vec<String>,
 }
 
@@ -76,11 +88,14 @@ pub(crate) struct InspectArgs {
     /// Add the sizes of the file systems of containers
     #[arg(long, short = 's')]
     pub(crate) size: bool,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Kind of object (all, container, image)
     #[arg(long, short = 't', value_name = "KIND", default_value = "all", value_parser = ["all", "container", "image"], hide_possible_values = true)]
     pub(crate) r#type: String,
     /// Containers or images
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "latest")]
     pub(crate) names: Vec<String>,
 }
 
@@ -96,14 +111,23 @@ pub(crate) struct KillArgs {
     /// Signal, name or number
     #[arg(long, short = 's', value_name = "SIGNAL", default_value = "KILL")]
     pub(crate) signal: String,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "cidfile"])]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["latest", "all", "cidfile"])]
     pub(crate) containers: Vec<String>,
 }
 
 /// `davit logs`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LogsArgs {
+    /// Colour the names of several containers
+    #[arg(long)]
+    pub(crate) color: bool,
+    /// Accepted for Docker: records have no details
+    #[arg(long, hide = true)]
+    pub(crate) details: bool,
     /// Go on with what comes
     #[arg(long, short = 'f')]
     pub(crate) follow: bool,
@@ -122,8 +146,11 @@ pub(crate) struct LogsArgs {
     /// Only up to this time
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
     pub(crate) containers: Vec<String>,
 }
 
@@ -139,8 +166,11 @@ pub(crate) struct PauseArgs {
     /// Only containers that match KEY=VALUE (repeatable)
     #[arg(long, short = 'f', value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "filter", "cidfile"])]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["latest", "all", "filter", "cidfile"])]
     pub(crate) containers: Vec<String>,
 }
 
@@ -150,6 +180,9 @@ pub(crate) struct PsArgs {
     /// Also containers that do not run
     #[arg(long, short = 'a')]
     pub(crate) all: bool,
+    /// Accepted for Podman: nothing but davit's own containers is known
+    #[arg(long, alias = "storage", hide = true)]
+    pub(crate) external: bool,
     /// Only containers that match KEY=VALUE (repeatable)
     #[arg(long, short = 'f', value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
@@ -168,6 +201,12 @@ pub(crate) struct PsArgs {
     /// No line of headings
     #[arg(long)]
     pub(crate) noheading: bool,
+    /// Show the namespaces instead
+    #[arg(long, alias = "namespace", conflicts_with_all = ["size", "quiet"])]
+    pub(crate) ns: bool,
+    /// Add the pods
+    #[arg(long, short = 'p')]
+    pub(crate) pod: bool,
     /// IDs alone
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
@@ -177,6 +216,12 @@ pub(crate) struct PsArgs {
     /// Order (command, created, id, image, names, runningfor, size, status)
     #[arg(long, value_name = "KEY", default_value = "created", value_parser = ["command", "created", "id", "image", "names", "runningfor", "size", "status"], hide_possible_values = true)]
     pub(crate) sort: String,
+    /// Accepted for Podman: the state is always read anew
+    #[arg(long, hide = true)]
+    pub(crate) sync: bool,
+    /// Show it again every so many seconds
+    #[arg(long, short = 'w', value_name = "SECONDS")]
+    pub(crate) watch: Option<u64>,
 }
 
 /// `davit rename`
@@ -205,11 +250,17 @@ pub(crate) struct RestartArgs {
     /// Only containers that run
     #[arg(long)]
     pub(crate) running: bool,
+    /// Stop signal instead of the container's own
+    #[arg(long, short = 's', value_name = "SIGNAL")]
+    pub(crate) signal: Option<String>,
     /// Seconds between the stop signal and SIGKILL
-    #[arg(long, short = 't', value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(long, short = 't', alias = "timeout", value_name = "SECONDS", allow_hyphen_values = true)]
     pub(crate) time: Option<i64>,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "filter", "cidfile", "running"])]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["latest", "all", "filter", "cidfile", "running"])]
     pub(crate) containers: Vec<String>,
 }
 
@@ -222,6 +273,9 @@ pub(crate) struct RmArgs {
     /// File with the ID of a container (repeatable)
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Vec<PathBuf>,
+    /// Also containers that depend on it
+    #[arg(long)]
+    pub(crate) depend: bool,
     /// Only containers that match KEY=VALUE (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
@@ -232,13 +286,16 @@ pub(crate) struct RmArgs {
     #[arg(long, short = 'i')]
     pub(crate) ignore: bool,
     /// Seconds between the stop signal and SIGKILL
-    #[arg(long, short = 't', value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(long, short = 't', alias = "timeout", value_name = "SECONDS", allow_hyphen_values = true)]
     pub(crate) time: Option<i64>,
     /// Also remove the anonymous volumes
     #[arg(long, short = 'v')]
     pub(crate) volumes: bool,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "filter", "cidfile"])]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["latest", "all", "filter", "cidfile"])]
     pub(crate) containers: Vec<String>,
 }
 
@@ -263,8 +320,11 @@ pub(crate) struct StartArgs {
     /// Hand signals on to the container (with --attach)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
     pub(crate) sig_proxy: Option<bool>,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "filter"])]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["latest", "all", "filter"])]
     pub(crate) containers: Vec<String>,
 }
 
@@ -287,10 +347,13 @@ pub(crate) struct StopArgs {
     #[arg(long, short = 's', value_name = "SIGNAL")]
     pub(crate) signal: Option<String>,
     /// Seconds between the stop signal and SIGKILL
-    #[arg(long, short = 't', value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(long, short = 't', alias = "timeout", value_name = "SECONDS", allow_hyphen_values = true)]
     pub(crate) time: Option<i64>,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "filter", "cidfile"])]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["latest", "all", "filter", "cidfile"])]
     pub(crate) containers: Vec<String>,
 }
 
@@ -300,13 +363,19 @@ pub(crate) struct WaitArgs {
     /// State to wait for (stopped)
     #[arg(long, value_delimiter = ',', value_name = "STATE")]
     pub(crate) condition: Vec<String>,
+    /// End with the first container that has the state
+    #[arg(long)]
+    pub(crate) exit_first_match: bool,
     /// A missing container is no error: -1 is printed for it
     #[arg(long)]
     pub(crate) ignore: bool,
     /// Accepted for Podman: davit is woken and does not poll
     #[arg(long, short = 'i', value_name = "DURATION", hide = true)]
     pub(crate) interval: Option<String>,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// Containers
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
     pub(crate) containers: Vec<String>,
 }

@@ -15,6 +15,8 @@ mod run;
 mod runtime;
 mod system;
 pub(crate) mod unbuilt;
+mod update;
+mod usage;
 
 pub(crate) use build::{BuildArgs, BuilderPruneArgs, ImageExplainArgs, OnFail, ProgressMode};
 pub(crate) use changes::*;
@@ -27,6 +29,8 @@ pub(crate) use registry::*;
 pub(crate) use run::*;
 pub(crate) use runtime::*;
 pub(crate) use system::*;
+pub(crate) use update::UpdateArgs;
+pub(crate) use usage::{StatsArgs, TopArgs};
 
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -192,6 +196,8 @@ pub(crate) enum DavitCommand {
     Save(Deferred<SaveArgs>),
     /// Start containers
     Start(Deferred<StartArgs>),
+    /// Show what containers use
+    Stats(Deferred<StatsArgs>),
     /// Stop containers
     Stop(Deferred<StopArgs>),
     /// Manage davit itself
@@ -199,10 +205,14 @@ pub(crate) enum DavitCommand {
     System(Deferred<SystemCommand>),
     /// Give an image further names
     Tag(Deferred<TagArgs>),
+    /// List the processes of a container
+    Top(Deferred<TopArgs>),
     /// Thaw the processes of containers
     Unpause(Deferred<PauseArgs>),
     /// Take names from an image
     Untag(Deferred<UntagArgs>),
+    /// Change the limits of a container
+    Update(Deferred<UpdateArgs>),
     /// Print the version of davit
     Version(Deferred<VersionArgs>),
     /// Wait for containers to stop and print their exit codes
@@ -254,10 +264,16 @@ pub(crate) enum ContainerCommand {
     Run(Deferred<RunArgs>),
     /// Start containers
     Start(Deferred<StartArgs>),
+    /// Show what containers use
+    Stats(Deferred<StatsArgs>),
     /// Stop containers
     Stop(Deferred<StopArgs>),
+    /// List the processes of a container
+    Top(Deferred<TopArgs>),
     /// Thaw the processes of containers
     Unpause(Deferred<PauseArgs>),
+    /// Change the limits of a container
+    Update(Deferred<UpdateArgs>),
     /// Wait for containers to stop and print their exit codes
     Wait(Deferred<WaitArgs>),
 }
@@ -315,12 +331,16 @@ pub(crate) enum BuilderCommand {
 /// `davit system …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
+    /// Show what images and containers take on the disk
+    Df(Deferred<SystemDfArgs>),
     /// Show what happened, and what happens from now on
     Events(Deferred<EventsArgs>),
     /// Describe this host and this davit
     Info(Deferred<InfoArgs>),
     /// Remove what nothing needs: stopped containers, images, leftovers
     Prune(Deferred<SystemPruneArgs>),
+    /// Remove all containers, all images and the cache of builds
+    Reset(Deferred<SystemResetArgs>),
     /// Verify the store
     Check(Deferred<SystemCheckArgs>),
 }

@@ -285,6 +285,9 @@ pub(crate) struct CreateArgs {
 /// `davit exec`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ExecArgs {
+    /// File with the ID of the container
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
     /// Run in the background and print the session's ID
     #[arg(long, short = 'd')]
     pub(crate) detach: bool,
@@ -300,6 +303,9 @@ pub(crate) struct ExecArgs {
     /// Keep standard input open
     #[arg(long, short = 'i')]
     pub(crate) interactive: bool,
+    /// The container that was made last
+    #[arg(long, short = 'l')]
+    pub(crate) latest: bool,
     /// All capabilities
     #[arg(long)]
     pub(crate) privileged: bool,

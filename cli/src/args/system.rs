@@ -59,3 +59,22 @@ pub(crate) struct SystemPruneArgs {
 /// `davit system check`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SystemCheckArgs {}
+
+/// `davit system df`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SystemDfArgs {
+    /// Go template, `table …` or json
+    #[arg(long, value_name = "FORMAT", conflicts_with = "verbose")]
+    pub(crate) format: Option<String>,
+    /// A line for each object
+    #[arg(long, short = 'v')]
+    pub(crate) verbose: bool,
+}
+
+/// `davit system reset`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SystemResetArgs {
+    /// Do not ask
+    #[arg(long, short = 'f')]
+    pub(crate) force: bool,
+}

@@ -74,7 +74,11 @@ fn letter(kind: ChangeKind) -> &'static str {
 
 /// `davit diff`: of containers, of images, or of whatever the name means.
 pub(crate) fn diff(engine: &Engine, args: &DiffArgs, containers: bool, images: bool) -> Outcome {
-    let changes = engine.containers().diff(&args.name, args.other.as_deref(), containers, images)?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => engine.containers().latest()?,
+    };
+    let changes = engine.containers().diff(&name, args.other.as_deref(), containers, images)?;
     let shown = |change: &Change| change.path.to_string_lossy().into_owned();
     match args.format.as_deref() {
         None | Some("") => {

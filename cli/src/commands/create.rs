@@ -239,7 +239,7 @@ fn limits(args: &ContainerOptions) -> Result<Limits, Failure> {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the range is checked
-fn milli_cpus(cpus: f64) -> Result<u64, Failure> {
+pub(super) fn milli_cpus(cpus: f64) -> Result<u64, Failure> {
     if !(0.0..1e6).contains(&cpus) {
         return Err(Failure::new(format!("--cpus={cpus}: expected a number of processors")));
     }

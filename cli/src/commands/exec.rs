@@ -4,7 +4,7 @@ use engine::Engine;
 use engine::containers::{ExecRequest, Streams};
 use engine::options::parse_detach_keys;
 
-use super::create::{environment, exit_code};
+use super::create::{environment, exit_code, read_text};
 use crate::args::{AttachArgs, ExecArgs};
 use crate::error::{Failure, Outcome};
 use crate::output;
@@ -14,8 +14,16 @@ const NOT_RUNNING: u8 = 255;
 
 /// `davit exec`
 pub(crate) fn exec(engine: &Engine, args: ExecArgs) -> Outcome {
-    let (container, command) =
-        args.container_and_command.split_first().ok_or_else(|| Failure::new("no container is named"))?;
+    let named = match (&args.cidfile, args.latest) {
+        (Some(path), _) => Some(read_text(path)?.lines().next().unwrap_or_default().trim().to_owned()),
+        (None, true) => Some(engine.containers().latest()?),
+        (None, false) => None,
+    };
+    let (container, command) = match (&named, args.container_and_command.split_first()) {
+        (Some(named), _) => (named, args.container_and_command.as_slice()),
+        (None, Some((container, command))) => (container, command),
+        (None, None) => return Err(Failure::new("no container is named")),
+    };
     if command.is_empty() {
         return Err(Failure::new("no command is named: davit exec CONTAINER COMMAND [ARG...]"));
     }
@@ -56,5 +64,9 @@ pub(crate) fn attach(engine: &Engine, args: AttachArgs) -> Outcome {
     let mut streams = Streams::inherit(!args.no_stdin)?;
     streams.detach_keys = parse_detach_keys(&args.detach_keys)?;
     streams.signal_proxy = args.sig_proxy;
-    Ok(exit_code(engine.containers().attach(&args.container, streams)?))
+    let name = match args.container {
+        Some(name) => name,
+        None => engine.containers().latest()?,
+    };
+    Ok(exit_code(engine.containers().attach(&name, streams)?))
 }

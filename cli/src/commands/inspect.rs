@@ -10,7 +10,11 @@ use crate::output::{self, json};
 
 /// `davit inspect`: a container of that name, else an image.
 pub(crate) fn inspect(engine: &Engine, args: &InspectArgs) -> Outcome {
-    print(&args.format, &args.names, |name| match args.r#type.as_str() {
+    let mut names = args.names.clone();
+    if args.latest {
+        names.push(engine.containers().latest()?);
+    }
+    print(&args.format, &names, |name| match args.r#type.as_str() {
         "container" => container(engine, name, args.size),
         "image" => image(engine, name),
         _ => match container(engine, name, args.size) {
@@ -28,7 +32,11 @@ pub(crate) fn inspect(engine: &Engine, args: &InspectArgs) -> Outcome {
 
 /// `davit container inspect`
 pub(crate) fn containers(engine: &Engine, args: &ContainerInspectArgs) -> Outcome {
-    print(&args.format, &args.containers, |name| container(engine, name, args.size))
+    let mut names = args.containers.clone();
+    if args.latest {
+        names.push(engine.containers().latest()?);
+    }
+    print(&args.format, &names, |name| container(engine, name, args.size))
 }
 
 /// `davit image inspect`

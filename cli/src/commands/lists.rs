@@ -1,5 +1,7 @@
 //! `ps`, `images`, `history`.
 
+use std::io::IsTerminal;
+
 use engine::Engine;
 use engine::containers::{ContainerListRequest, ContainerSummary, Status};
 use engine::images::{HistoryEntry, ImageListRequest, ImageSummary};
@@ -17,16 +19,16 @@ const SHORT: usize = 12;
 /// What stands where nothing is known.
 const NONE: &str = "<none>";
 
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     id.get(..SHORT).unwrap_or(id)
 }
 
-fn time(seconds: i64) -> Timestamp {
+pub(super) fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Cuts a text to `length` characters, of which the last three say so.
-fn cut(text: &str, length: usize) -> String {
+pub(super) fn cut(text: &str, length: usize) -> String {
     if text.chars().count() <= length {
         return text.to_owned();
     }
@@ -59,7 +61,9 @@ fn print(
 const PS_TABLE: &str =
     "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
-const PS_HEADINGS: [(&str, &str); 19] = [
+const PS_HEADINGS: [(&str, &str); 21] = [
+    ("Pod", "POD ID"),
+    ("PodName", "PODNAME"),
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("ImageID", "IMAGE ID"),
@@ -120,6 +124,7 @@ fn container_row(container: &ContainerSummary, whole: bool) -> Value {
         "Size": size(container),
         "Pid": container.pid,
         "Labels": labels.join(","),
+        "LabelMap": container.labels,
         "Mounts": if whole { container.mounts.join(",") } else { cut(&container.mounts.join(","), 20) },
         "Networks": if container.network == "none" { "" } else { &container.network },
         "ExitCode": container.exit_code,
@@ -170,6 +175,42 @@ fn container_json(container: &ContainerSummary) -> Value {
 
 /// `davit ps`
 pub(crate) fn ps(engine: &Engine, args: PsArgs) -> Outcome {
+    let Some(seconds) = args.watch else { return list_containers(engine, args) };
+    loop {
+        if std::io::stdout().is_terminal() {
+            output::raw(b"\x1b[H\x1b[2J");
+        }
+        list_containers(engine, args.clone())?;
+        std::thread::sleep(std::time::Duration::from_secs(seconds.max(1)));
+    }
+}
+
+const NAMESPACES_TABLE: &str = "table {{.ID}}\t{{.Names}}\t{{.Pid}}\t{{.CGROUPNS}}\t{{.IPC}}\t{{.MNT}}\t{{.NET}}\t{{.PIDNS}}\t{{.USERNS}}\t{{.UTS}}";
+
+/// `.Label "KEY"` is a method of the originals' rows; here it is a look into a map.
+fn with_labels(format: &str) -> String {
+    let mut out = String::new();
+    let mut rest = format;
+    while let Some(start) = rest.find(".Label ") {
+        let (before, after) = rest.split_at(start);
+        let argument = after[".Label ".len()..].trim_start();
+        let end = argument.strip_prefix('"').and_then(|inner| inner.find('"')).map(|at| at + 2);
+        let Some(end) = end else { break };
+        out.push_str(before);
+        out.push_str(&format!("(or (index .LabelMap {}) \"\")", &argument[..end]));
+        rest = &argument[end..];
+    }
+    out + rest
+}
+
+/// The number of a process's namespace, as `lsns` shows it; empty where it does not run.
+fn namespace(pid: u32, name: &str) -> String {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap_or_default();
+    let link = link.to_string_lossy();
+    link.split(['[', ']']).nth(1).unwrap_or_default().to_owned()
+}
+
+fn list_containers(engine: &Engine, args: PsArgs) -> Outcome {
     let last = if args.latest { Some(1) } else { args.last.and_then(|last| usize::try_from(last).ok()) };
     let request = ContainerListRequest {
         all: args.all,
@@ -195,11 +236,39 @@ pub(crate) fn ps(engine: &Engine, args: PsArgs) -> Outcome {
         output::lines(ids);
         return Ok(0);
     }
-    let rows: Vec<Value> =
-        containers.iter().map(|container| container_row(container, args.no_trunc)).collect();
-    let default = if args.size { format!("{PS_TABLE}\t{{{{.Size}}}}") } else { PS_TABLE.to_owned() };
+    let asks = |field: &str| args.format.as_deref().is_some_and(|format| format.contains(field));
+    let namespaces =
+        args.ns || ["CGROUPNS", "IPC", "MNT", "NET", "PIDNS", "USERNS", "UTS"].into_iter().any(asks);
+    let rows: Vec<Value> = containers
+        .iter()
+        .map(|container| {
+            let mut row = container_row(container, args.no_trunc);
+            if let (true, Some(fields)) = (namespaces, row.as_object_mut()) {
+                for (field, name) in [
+                    ("CGROUPNS", "cgroup"),
+                    ("IPC", "ipc"),
+                    ("MNT", "mnt"),
+                    ("NET", "net"),
+                    ("PIDNS", "pid"),
+                    ("USERNS", "user"),
+                    ("UTS", "uts"),
+                ] {
+                    fields.insert(field.to_owned(), namespace(container.pid, name).into());
+                }
+            }
+            row
+        })
+        .collect();
+    let mut default = if args.ns { NAMESPACES_TABLE.to_owned() } else { PS_TABLE.to_owned() };
+    if args.pod && !args.ns {
+        default += "\t{{.Pod}}\t{{.PodName}}";
+    }
+    if args.size {
+        default += "\t{{.Size}}";
+    }
     let json = || containers.iter().map(container_json).collect();
-    print(args.format.as_deref(), &default, &rows, json, &PS_HEADINGS, !args.noheading)
+    let format = args.format.as_deref().map(with_labels);
+    print(format.as_deref(), &default, &rows, json, &PS_HEADINGS, !args.noheading)
 }
 
 // --- images ---------------------------------------------------------------------------------------------------
@@ -217,7 +286,7 @@ const IMAGES_HEADINGS: [(&str, &str); 9] = [
 ];
 
 /// The repository and the tag of a full name.
-fn split_name(name: &str) -> (&str, &str) {
+pub(super) fn split_name(name: &str) -> (&str, &str) {
     let after_host = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[after_host..].rfind(':') {
         Some(colon) => (&name[..after_host + colon], &name[after_host + colon + 1..]),

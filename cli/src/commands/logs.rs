@@ -11,11 +11,15 @@ use crate::error::{FAILED, Failure, Outcome};
 
 /// `davit logs`: what went to standard error goes there again.
 pub(crate) fn logs(engine: &Engine, args: LogsArgs) -> Outcome {
-    let several = args.containers.len() > 1;
+    let mut names = args.containers.clone();
+    if args.latest {
+        names.push(engine.containers().latest()?);
+    }
+    let several = names.len() > 1;
     let failed = Mutex::new(0);
     // Several containers are followed at the same time.
     std::thread::scope(|scope| {
-        for name in &args.containers {
+        for (position, name) in names.iter().enumerate() {
             let request = LogsRequest {
                 container: name.clone(),
                 follow: args.follow,
@@ -25,7 +29,12 @@ pub(crate) fn logs(engine: &Engine, args: LogsArgs) -> Outcome {
             };
             let (args, failed) = (&args, &failed);
             let work = move || {
-                let prefix = if args.names || several { format!("{name} ") } else { String::new() };
+                let prefix = match (args.names || several, args.color) {
+                    (false, _) => String::new(),
+                    (true, false) => format!("{name} "),
+                    // the six colours of a terminal that are neither black nor white
+                    (true, true) => format!("\x1b[3{}m{name}\x1b[0m ", 1 + position % 6),
+                };
                 let result =
                     engine.containers().logs(&request, &mut |line| print(&prefix, args.timestamps, &line));
                 if let Err(error) = result {

@@ -5,6 +5,7 @@ mod call;
 mod changes;
 mod containers;
 mod create;
+mod df;
 mod events;
 mod exec;
 mod images;
@@ -16,6 +17,7 @@ mod prune;
 mod registry;
 pub(crate) mod runtime;
 mod system;
+mod usage;
 
 use engine::entry::{self, Needs};
 use engine::{Engine, EngineOptions};
@@ -86,16 +88,21 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Runtime(Deferred(args)) => runtime::runtime(args),
         DavitCommand::Save(Deferred(args)) => images::save(&store(options)?, args),
         DavitCommand::Start(Deferred(args)) => containers::start(&launch(options)?, args),
+        DavitCommand::Stats(Deferred(args)) => usage::stats(&store(options)?, &args),
         DavitCommand::Stop(Deferred(args)) => containers::stop(&store(options)?, args),
         DavitCommand::System(Deferred(command)) => match command {
+            SystemCommand::Df(Deferred(args)) => df::df(&store(options)?, &args),
+            SystemCommand::Reset(Deferred(args)) => prune::reset(&store(options)?, &args),
             SystemCommand::Events(Deferred(args)) => events::events(&store(options)?, args),
             SystemCommand::Info(Deferred(args)) => system::info(&store(options)?, &args),
             SystemCommand::Prune(Deferred(args)) => prune::system(&store(options)?, args),
             SystemCommand::Check(Deferred(_)) => system::check(&store(options)?),
         },
         DavitCommand::Tag(Deferred(args)) => images::tag(&store(options)?, &args),
+        DavitCommand::Top(Deferred(args)) => usage::top(options, args),
         DavitCommand::Unpause(Deferred(args)) => containers::unpause(&store(options)?, args),
         DavitCommand::Untag(Deferred(args)) => images::untag(&store(options)?, &args),
+        DavitCommand::Update(Deferred(args)) => containers::update(&store(options)?, &args),
         DavitCommand::Version(Deferred(args)) => system::version(&args),
         DavitCommand::Wait(Deferred(args)) => containers::wait(&store(options)?, &args),
     }
@@ -125,8 +132,11 @@ fn container(command: ContainerCommand, options: EngineOptions) -> Outcome {
         ContainerCommand::Rm(args) => dispatch(DavitCommand::Rm(args), options),
         ContainerCommand::Run(args) => dispatch(DavitCommand::Run(args), options),
         ContainerCommand::Start(args) => dispatch(DavitCommand::Start(args), options),
+        ContainerCommand::Stats(args) => dispatch(DavitCommand::Stats(args), options),
         ContainerCommand::Stop(args) => dispatch(DavitCommand::Stop(args), options),
+        ContainerCommand::Top(args) => dispatch(DavitCommand::Top(args), options),
         ContainerCommand::Unpause(args) => dispatch(DavitCommand::Unpause(args), options),
+        ContainerCommand::Update(args) => dispatch(DavitCommand::Update(args), options),
         ContainerCommand::Wait(args) => dispatch(DavitCommand::Wait(args), options),
     }
 }

@@ -7,8 +7,8 @@ use engine::containers::ContainerPruneRequest;
 use engine::images::ImagePruneRequest;
 use engine::system::SystemPruneRequest;
 
-use crate::args::{BuilderPruneArgs, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs};
-use crate::error::{Attempt, Failure, Outcome};
+use crate::args::{BuilderPruneArgs, ContainerPruneArgs, ImagePruneArgs, SystemPruneArgs, SystemResetArgs};
+use crate::error::{Attempt, FAILED, Failure, Outcome};
 use crate::output::{self, human};
 
 /// Asks before anything is removed.
@@ -76,4 +76,17 @@ pub(crate) fn system(engine: &Engine, args: SystemPruneArgs) -> Outcome {
     }
     output::line(&format!("Total reclaimed space: {}", human::short_size(report.reclaimed)));
     Ok(0)
+}
+
+/// `davit system reset`
+pub(crate) fn reset(engine: &Engine, args: &SystemResetArgs) -> Outcome {
+    if !confirmed(args.force, "all containers, running ones too, all images and the cache of builds")? {
+        return Ok(0);
+    }
+    let mut code = 0;
+    for error in engine.reset()? {
+        code = FAILED;
+        Failure::from(error).print();
+    }
+    Ok(code)
 }

@@ -165,7 +165,8 @@ pub(crate) fn rows(
             Ok(out)
         }
         Format::Table(source) => {
-            let template = compile(source)?;
+            // blanks between two fields of a table mean columns, as in Podman
+            let template = compile(&source.replace("}} {{", "}}\t{{"))?;
             let mut table = Table::new();
             if with_headings {
                 table.text(&render(&template, &heading_row(rows, headings))?);
@@ -210,6 +211,8 @@ mod tests {
         let out =
             rows(&Format::parse("table {{.ID}}\\t{{.Names}}"), &data, &[("ID", "IMAGE ID")], true).unwrap();
         assert_eq!(out, "IMAGE ID    NAMES\nabc         x\n");
+        let blanks = rows(&Format::parse("table {{.ID}} {{.Names}}"), &data, &[("ID", "IMAGE ID")], true);
+        assert_eq!(blanks.unwrap(), out);
     }
 
     #[test]

@@ -24,8 +24,11 @@ impl Containers<'_> {
         };
         let since = bound("since", &request.since)?;
         let until = bound("until", &request.until)?;
-        if record.settings.log_driver.as_deref() == Some("none") {
-            return Err(Error::unsupported("reading logs", "the container was made with log driver none"));
+        if let Some(driver @ ("none" | "passthrough")) = record.settings.log_driver.as_deref() {
+            return Err(Error::unsupported(
+                "reading logs",
+                format!("the container was made with log driver {driver}"),
+            ));
         }
         let path = self.engine.log_path(&record);
         let run_dir = self.engine.state().run_directory(&record.id);

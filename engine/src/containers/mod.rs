@@ -16,14 +16,20 @@ mod select;
 pub(crate) mod session;
 mod settings;
 mod start;
+mod stats;
 mod status;
 mod stop;
+mod top;
+mod update;
 
 pub use commit::CommitRequest;
 pub use copy::{CopyEnd, CopyRequest};
 pub use diff::{Change, ChangeKind};
 pub use inspect::*;
 pub use requests::*;
+pub use stats::ContainerStats;
+pub use top::{ProcessTable, process_descriptors, read_descriptors};
+pub use update::UpdateRequest;
 
 use crate::Engine;
 

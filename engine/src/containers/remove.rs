@@ -5,6 +5,7 @@ use super::{ContainerPruneRequest, Containers, Outcome, RemoveRequest, Status};
 use crate::events::{Event, EventType};
 use crate::filters::Filters;
 use crate::images::PruneReport;
+use crate::options::Namespace;
 use crate::state::{ContainerRecord, files, names};
 use crate::time::Instant;
 use crate::{Error, Result};
@@ -21,7 +22,38 @@ impl Containers<'_> {
         let mut selection = request.selection.clone();
         // forced: what is not there is as the caller wants it
         selection.ignore |= request.force;
-        self.each(&selection, |record| self.remove_one(record, request.force, request.timeout))
+        self.each(&selection, |record| {
+            if request.depend {
+                for other in self.dependents(record)? {
+                    self.remove_one(&other, request.force, request.timeout)?;
+                }
+            }
+            self.remove_one(record, request.force, request.timeout)
+        })
+    }
+
+    /// The containers that use a container's namespaces, and those that use theirs, the last ones first.
+    fn dependents(&self, record: &ContainerRecord) -> Result<Vec<ContainerRecord>> {
+        let all = self.engine.state().list()?;
+        let uses = |other: &ContainerRecord, of: &ContainerRecord| {
+            let settings = &other.settings;
+            [&settings.pid, &settings.ipc, &settings.uts, &settings.cgroupns].into_iter().any(|namespace| {
+                matches!(namespace, Namespace::Container(named) if of.name == *named || of.id.starts_with(named))
+            })
+        };
+        let mut found = vec![record.clone()];
+        let mut next = 0;
+        while let Some(of) = found.get(next).cloned() {
+            for other in &all {
+                if uses(other, &of) && !found.iter().any(|known| known.id == other.id) {
+                    found.push(other.clone());
+                }
+            }
+            next += 1;
+        }
+        found.remove(0);
+        found.reverse();
+        Ok(found)
     }
 
     pub(crate) fn remove_one(

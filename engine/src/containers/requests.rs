@@ -112,9 +112,10 @@ pub struct CreateRequest {
     pub stop_timeout: Option<u32>,
     /// Ports to record as exposed, `80/tcp`.
     pub expose: Vec<String>,
-    /// `k8s-file` (the same as `json-file`) or `none`; `None` = k8s-file.
+    /// `k8s-file` (the same as `json-file`), `none`, or `passthrough`: the process gets the streams of whoever starts it;
+    /// `None` = k8s-file.
     pub log_driver: Option<String>,
-    /// `path`, `max-size`.
+    /// `path`, `max-size`, `tag`.
     pub log_options: BTreeMap<String, String>,
     /// File to write the container's ID to, which must not exist.
     pub cidfile: Option<PathBuf>,
@@ -287,6 +288,8 @@ pub struct RemoveRequest {
     pub timeout: Option<i64>,
     /// Also anonymous volumes.
     pub volumes: bool,
+    /// Also containers that use its namespaces, first.
+    pub depend: bool,
 }
 
 /// Run a command in a running container.

@@ -126,6 +126,15 @@ pub(super) fn network_word(record: &ContainerRecord) -> &'static str {
 }
 
 impl Containers<'_> {
+    /// ID of the container that was made last.
+    pub fn latest(&self) -> Result<String> {
+        let newest = self.engine.state().list()?.into_iter().next();
+        newest.map(|record| record.id).ok_or_else(|| Error::NotFound {
+            what: "container",
+            name: "--latest, and no other one".to_owned(),
+        })
+    }
+
     /// Runs a verb over a selection. Every container is tried.
     pub(super) fn each(
         &self,

@@ -131,25 +131,38 @@ fn check(request: &CreateRequest) -> Result<()> {
     }
     match request.log_driver.as_deref() {
         None | Some("" | "k8s-file" | "json-file" | "none") => {}
+        Some("passthrough") if request.tty => {
+            return Err(Error::invalid(
+                "log driver passthrough",
+                "a terminal cannot be passed on: leave --tty out",
+            ));
+        }
+        Some("passthrough") => {}
         Some(other) => {
             return Err(Error::unsupported(
                 format!("log driver {other}"),
-                "only k8s-file and none exist so far",
+                "use k8s-file, json-file, passthrough or none",
             ));
         }
     }
     for key in request.log_options.keys() {
-        if !matches!(key.as_str(), "path" | "max-size") {
-            return Err(Error::unsupported(
-                format!("log option {key}"),
-                "only path and max-size exist so far",
-            ));
+        if !matches!(key.as_str(), "path" | "max-size" | "tag") {
+            return Err(Error::unsupported(format!("log option {key}"), "use path, max-size or tag"));
         }
     }
     log_max_bytes(request)?;
     let every = runtime::capabilities::CapabilitySet::EMPTY;
     runtime::capabilities::resolve(every, every, &request.cap_add, &request.cap_drop)
         .map_err(|error| Error::invalid("capabilities", error.to_string()))?;
+    check_limits(request)?;
+    if request.auto_remove && request.name.as_deref() == Some("") {
+        return Err(Error::invalid("name", "it is empty"));
+    }
+    Ok(())
+}
+
+/// Finds limits that contradict each other.
+pub(super) fn check_limits(request: &CreateRequest) -> Result<()> {
     if let Some(memory) = request.limits.memory
         && (1..512 * 1024).contains(&memory)
     {
@@ -164,10 +177,12 @@ fn check(request: &CreateRequest) -> Result<()> {
     if request.limits.milli_cpus.is_some() && request.limits.cpu_quota.is_some() {
         return Err(Error::invalid("cpus", "cannot be combined with cpu-quota"));
     }
-    if request.auto_remove && request.name.as_deref() == Some("") {
-        return Err(Error::invalid("name", "it is empty"));
-    }
     Ok(())
+}
+
+/// Whether the process gets the caller's own streams.
+pub(super) fn passes_streams_on(request: &CreateRequest) -> bool {
+    request.log_driver.as_deref() == Some("passthrough")
 }
 
 /// Size at which the log is begun anew; 0 = never.

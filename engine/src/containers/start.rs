@@ -1,7 +1,7 @@
 //! `start`, `run`, `attach`: from a record to a process.
 
 use super::session::{Pumped, Signals, pump, terminal_size};
-use super::settings::log_max_bytes;
+use super::settings::{log_max_bytes, passes_streams_on};
 use super::{Containers, Outcome, Ran, RunRequest, Selection, SessionEnd, Streams};
 use crate::entry::CleanupTask;
 use crate::images::TransferProgress;
@@ -14,6 +14,7 @@ use crate::{Engine, Error, Result};
 use oci_spec::runtime::{BoxBuilder, Spec};
 use runtime::attach::Client;
 use runtime::{Launch, LaunchMode, Launched, LogConfig, OutputMode, Rootfs, StdinMode};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 impl Containers<'_> {
@@ -108,6 +109,15 @@ impl Containers<'_> {
             launched.release();
             return Ok(None);
         };
+        if passes_streams_on(&record.settings) {
+            let run_dir = self.engine.state().run_directory(&record.id);
+            let exit = signals
+                .while_relaying(&run_dir, || {}, || launched.wait())
+                .map_err(|error| crate::error::runtime("wait for the container", error))?;
+            self.cleanup(&record.id, false)?;
+            launched.finish();
+            return Ok(Some(SessionEnd::Exited(exit.code)));
+        }
         let client = launched.attach.as_ref().ok_or_else(|| {
             Error::os("attach to the new container", std::io::Error::from(std::io::ErrorKind::NotConnected))
         })?;
@@ -135,6 +145,12 @@ impl Containers<'_> {
         let seen = self.engine.seen(&record.id)?;
         if !seen.is_running() {
             return Err(super::stop::not(&record, "attach to", seen.status));
+        }
+        if passes_streams_on(&record.settings) {
+            return Err(Error::unsupported(
+                format!("attaching to {name}"),
+                "it has the streams of whoever started it (log driver passthrough)",
+            ));
         }
         let tty = record.settings.tty;
         let run_dir = self.engine.state().run_directory(&record.id);
@@ -193,7 +209,17 @@ impl Containers<'_> {
         launch.stdout = OutputMode::Captured;
         launch.stderr = OutputMode::Captured;
         launch.attach = attach.is_some();
-        if settings.log_driver.as_deref() != Some("none") {
+        if passes_streams_on(settings) {
+            let own = |fd: std::os::fd::BorrowedFd<'_>| {
+                fd.try_clone_to_owned().map_err(|error| Error::os("duplicate the standard streams", error))
+            };
+            if settings.interactive {
+                launch.stdin = StdinMode::Fd(own(std::io::stdin().as_fd())?);
+            }
+            launch.stdout = OutputMode::Fd(own(std::io::stdout().as_fd())?);
+            launch.stderr = OutputMode::Fd(own(std::io::stderr().as_fd())?);
+            launch.attach = false;
+        } else if settings.log_driver.as_deref() != Some("none") {
             launch.log =
                 Some(LogConfig { path: engine.log_path(record), max_bytes: log_max_bytes(settings)? });
         }

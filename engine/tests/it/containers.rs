@@ -36,7 +36,8 @@ fn named(name: &str) -> Selection {
 }
 
 fn remove(lab: &Lab, name: &str, force: bool) -> engine::Result<bool> {
-    let request = RemoveRequest { selection: named(name), force, timeout: Some(0), volumes: false };
+    let request =
+        RemoveRequest { selection: named(name), force, timeout: Some(0), volumes: false, depend: false };
     lab.engine.containers().remove(&request).unwrap().remove(0).result
 }
 

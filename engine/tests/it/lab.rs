@@ -103,6 +103,7 @@ impl Drop for Lab {
             force: true,
             timeout: Some(0),
             volumes: false,
+            depend: false,
         };
         let _ = self.engine.containers().remove(&request);
     }

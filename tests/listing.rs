@@ -1,0 +1,79 @@
+//! `ps` beyond the table, and where the output of containers goes.
+
+use crate::support::{Davit, finish};
+
+#[test]
+fn ps_shows_namespaces_pods_and_labels() {
+    let davit = Davit::with_busybox();
+    davit.run(["run", "-d", "--name", "c", "--label", "k=v", "busybox", "sleep", "100"]).ok();
+    let table = davit.run(["ps", "--ns"]).ok();
+    let titles: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    // Podman's columns
+    assert_eq!(
+        titles,
+        ["CONTAINER", "ID", "NAMES", "PID", "CGROUPNS", "IPC", "MNT", "NET", "PIDNS", "USERNS", "UTS"]
+    );
+    let inside = davit.run(["exec", "c", "readlink", "/proc/self/ns/net"]).ok();
+    assert_eq!(davit.run(["ps", "--format", "net:[{{.NET}}]"]).ok(), inside);
+    assert!(
+        davit.run(["ps", "--pod"]).ok().lines().next().unwrap().ends_with("NAMES       POD ID      PODNAME")
+    );
+    assert_eq!(davit.run(["ps", "--format", "{{.Label \"k\"}}|{{.Label \"none\"}}|{{.Names}}"]).ok(), "v||c");
+    assert_eq!(davit.run(["ps", "--external", "--sync", "-q"]).ok().len(), 12);
+    let watched =
+        finish(std::process::Command::new("timeout").args(["1.5"]).arg(crate::support::binary()).args([
+            "--root",
+            davit.root().to_str().unwrap(),
+            "--runroot",
+            davit.runroot().to_str().unwrap(),
+            "ps",
+            "--watch=1",
+            "--format={{.Names}}",
+        ]));
+    assert_eq!((watched.code, watched.stdout.as_str()), (124, "c\nc\n"));
+}
+
+#[test]
+fn streams_are_passed_on_where_that_is_asked_for() {
+    let davit = Davit::with_busybox();
+    let run = |args: &[&str]| {
+        let mut all = vec!["run", "--log-driver", "passthrough"];
+        all.extend(args);
+        davit.run(all)
+    };
+    let done = run(&["--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3"]);
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (3, "out\n", "err\n"));
+    let echoed =
+        davit.run_with_input(["run", "-i", "--rm", "--log-driver=passthrough", "busybox", "cat"], b"in\n");
+    assert_eq!(echoed.ok(), "in");
+    run(&["--name", "c", "--log-opt", "tag=mine", "busybox", "true"]).ok();
+    davit.run(["logs", "c"]).fails(125, "passthrough");
+    assert_eq!(
+        davit.inspect("c", "{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Tag}}"),
+        "passthrough mine"
+    );
+    run(&["-t", "--rm", "busybox", "true"]).fails(125, "--tty");
+    davit.run(["run", "--log-driver", "journald", "busybox", "true"]).fails(125, "journald");
+    // a background container writes to where its starter's output goes, and logs nothing
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut child = davit
+        .command()
+        .args([
+            "run",
+            "-d",
+            "--name",
+            "d",
+            "--log-driver=passthrough",
+            "busybox",
+            "sh",
+            "-c",
+            "sleep 0.2; echo late",
+        ])
+        .stdout(writer)
+        .spawn()
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    let text = std::io::read_to_string(reader).unwrap();
+    assert!(text.ends_with("\nlate\n"), "{text}");
+    assert!(!davit.root().join("containers").join(davit.inspect("d", "{{.Id}}")).join("ctr.log").exists());
+}
