@@ -25,6 +25,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) rootfs: &'a Rootfs,
     pub(crate) cgroup: Option<&'a cgroup::Paths>,
     pub(crate) namespaces: Namespaces,
+    /// Given where a monitor makes some of the mounts.
+    pub(crate) by_monitor: Option<planner::ByMonitor>,
 }
 
 /// Draws the plans of the container of a spec.
@@ -33,10 +35,11 @@ pub(crate) fn draw(
     circumstances: Circumstances<'_>,
     descriptors: &mut Descriptors,
 ) -> Result<Blueprint> {
-    let Circumstances { id, bundle, rootfs, cgroup, namespaces } = circumstances;
+    let Circumstances { id, bundle, rootfs, cgroup, namespaces, by_monitor } = circumstances;
     let process = spec.process().as_ref().ok_or_else(|| Error::invalid("process is missing"))?;
     let linux = spec.linux().as_ref();
     let new_user = namespaces.creates(Ns::User);
+    let joins_user = namespaces.joins(Ns::User);
     let mut context = MountContext {
         bundle,
         cgroup,
@@ -44,6 +47,7 @@ pub(crate) fn draw(
         new_user_namespace: new_user,
         label: linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty()),
         id_mapped: Vec::new(),
+        by_monitor,
     };
     let rootfs = if namespaces.creates(Ns::Mount) {
         Some(planner::rootfs(spec, rootfs, &mut context, descriptors)?)
@@ -52,7 +56,7 @@ pub(crate) fn draw(
     } else {
         return Err(Error::invalid("linux.namespaces: a container needs a mount namespace"));
     };
-    let id_mapped = context.id_mapped;
+    let (id_mapped, by_monitor) = (context.id_mapped, context.by_monitor.unwrap_or_default());
     let uid_map = planner::id_ranges(linux.and_then(|linux| linux.uid_mappings().as_ref()));
     let gid_map = planner::id_ranges(linux.and_then(|linux| linux.gid_mappings().as_ref()));
     if new_user && (uid_map.is_empty() || gid_map.is_empty()) {
@@ -71,7 +75,7 @@ pub(crate) fn draw(
         late_cgroup_namespace: false,
         wait: None,
         hooks: HooksPlan::default(),
-        new_user_namespace: new_user,
+        new_user_namespace: new_user || joins_user,
         rootfs,
         loopback: namespaces.creates(Ns::Network),
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
@@ -87,6 +91,8 @@ pub(crate) fn draw(
         uid_map,
         gid_map,
         id_mapped,
+        borrowed: by_monitor.borrowed,
+        mapped_rootfs: by_monitor.mapped_rootfs,
         oom_score_adj: process.oom_score_adj(),
     };
     Ok(Blueprint { birth, init, program })

@@ -26,6 +26,8 @@ pub struct Launch<'a> {
     pub spec: &'a Spec,
     /// The root file system.
     pub rootfs: Rootfs,
+    /// Whether the owners of its files are seen through the container's new user namespace.
+    pub map_owners: bool,
     /// Whether /etc/mtab is made, a link to the table of mounts, where the image has none. It stays in the rootfs.
     pub mtab: bool,
     /// Standard input.
@@ -43,6 +45,18 @@ pub struct Launch<'a> {
     /// Run by the monitor after the exit record is written, unless the launching caller says that it did the work
     /// itself ([`Launched::finish`]). Empty = nothing.
     pub cleanup_argv: Vec<OsString>,
+    /// Whether a small init of davit's own stands before the program: it reaps and hands signals on.
+    pub init: bool,
+    /// Further descriptors of the program, from number 3 on.
+    pub preserved: Vec<OwnedFd>,
+    /// A datagram socket on which the program says that it is ready, and the path of the service manager's that is to be
+    /// told.
+    pub notify: Option<(OwnedFd, PathBuf)>,
+    /// Killed when it has run for so long.
+    pub timeout: Option<std::time::Duration>,
+    /// Run by the monitor at the start, and again when the milliseconds have passed that it left in `health.next` of the
+    /// run directory. Empty = nothing.
+    pub health_argv: Vec<OsString>,
     /// Whether the container outlives the caller.
     pub mode: LaunchMode,
     /// Program of another OCI runtime that runs the container; absent = this crate.
@@ -58,6 +72,7 @@ impl<'a> Launch<'a> {
             bundle: None,
             spec,
             rootfs,
+            map_owners: false,
             mtab: false,
             stdin: StdinMode::Null,
             stdout: OutputMode::Captured,
@@ -66,6 +81,11 @@ impl<'a> Launch<'a> {
             log: None,
             cgroup: CgroupSetup::None,
             cleanup_argv: Vec::new(),
+            init: false,
+            preserved: Vec::new(),
+            notify: None,
+            timeout: None,
+            health_argv: Vec::new(),
             mode: LaunchMode::Detached,
             runtime: None,
         }

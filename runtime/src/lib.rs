@@ -34,3 +34,13 @@ pub use record::{
     ExitRecord, ProcessRecord, State, Status, delete, kill, kill_all, pause, resume, state, wait,
 };
 pub use spawner::Spawner;
+
+/// Whether owners in a root file system can be mapped through a user namespace without touching the files: root alone may
+/// do that, and an overlay takes layers with mapped owners that are mounted nowhere since Linux 6.15.
+pub fn maps_owners() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers =
+        release.split(|letter: char| !letter.is_ascii_digit()).map(|word| word.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 15) && !sys::idmap::in_user_namespace()
+}

@@ -54,6 +54,9 @@ pub(crate) struct MonitorPlan {
     pub(crate) kill_rest: bool,
     /// What init is born into; nothing of it counts with `foreign`.
     pub(crate) birth: BirthPlan,
+    /// The socket on which the program says that it is ready, and the service manager's.
+    pub(crate) notify: Option<(usize, PathBuf)>,
+    pub(crate) timers: crate::monitor::TimerPlan,
     /// Another runtime, which takes the place of our own init.
     pub(crate) foreign: Option<ForeignPlan>,
 }
@@ -74,7 +77,22 @@ pub(crate) struct BirthPlan {
     pub(crate) gid_map: Vec<Range>,
     /// Mounts whose owners are to be mapped through the new user namespace.
     pub(crate) id_mapped: Vec<usize>,
+    /// Mounts that the monitor copies from another container.
+    pub(crate) borrowed: Vec<Borrowed>,
+    /// Mounts of the root file system that the monitor makes, with owners mapped, and their places.
+    pub(crate) mapped_rootfs: Vec<(usize, Mount)>,
     pub(crate) oom_score_adj: Option<i32>,
+}
+
+/// A mount that is copied from another mount namespace. Numbers are indices of passed descriptors.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Borrowed {
+    /// Where the copy is expected.
+    pub(crate) place: usize,
+    /// The namespace.
+    pub(crate) namespace: usize,
+    /// The bind mount to make in it.
+    pub(crate) mount: Mount,
 }
 
 /// What a runtime other than our own is given.
@@ -224,6 +242,10 @@ pub(crate) struct ProcessPlan {
     pub(crate) apparmor: Option<String>,
     pub(crate) selinux: Option<String>,
     pub(crate) seccomp_flags: u32,
+    /// Whether a small init stands before the program.
+    pub(crate) init: bool,
+    /// Passed descriptors that the program gets as well: their numbers there, and their indices.
+    pub(crate) handed_on: Vec<(u32, usize)>,
 }
 
 /// Writes a plan to a sealed memory file.

@@ -16,7 +16,7 @@ use crate::capabilities::CapabilitySet;
 use crate::cgroup;
 use crate::error::{Error, Result, Stage};
 use crate::launch::{OutputMode, Rootfs, StdinMode};
-use crate::plan::{DevicePlan, MountPlan, ProcessPlan, RootfsPlan, Source, Stream};
+use crate::plan::{Borrowed, DevicePlan, MountPlan, ProcessPlan, RootfsPlan, Source, Stream};
 use crate::wire::{At, Descriptors, Failure};
 
 /// The namespaces of a spec.
@@ -106,6 +106,19 @@ pub(crate) struct MountContext<'a> {
     pub(crate) label: Option<&'a str>,
     /// Indices of mounts to be mapped.
     pub(crate) id_mapped: Vec<usize>,
+    /// What the monitor does of it, where there is one.
+    pub(crate) by_monitor: Option<ByMonitor>,
+}
+
+/// Mounts that need a process with a single thread that is made for the purpose: the monitor.
+#[derive(Debug, Default)]
+pub(crate) struct ByMonitor {
+    /// Whether owners in the root file system are mapped.
+    pub(crate) map_owners: bool,
+    /// The mounts of the root file system then.
+    pub(crate) mapped_rootfs: Vec<(usize, Mount)>,
+    /// Mounts to copy from other containers.
+    pub(crate) borrowed: Vec<Borrowed>,
 }
 
 pub(crate) fn rootfs(
@@ -114,7 +127,8 @@ pub(crate) fn rootfs(
     context: &mut MountContext<'_>,
     descriptors: &mut Descriptors,
 ) -> Result<RootfsPlan> {
-    let mounts = rootfs_mounts(rootfs, descriptors)?;
+    let mapped = context.by_monitor.as_mut().filter(|mounts| mounts.map_owners);
+    let mounts = rootfs_mounts(rootfs, mapped.map(|mounts| &mut mounts.mapped_rootfs), descriptors)?;
     let mut places = Vec::new();
     let (mut own_dev, mut read_only_dev) = (true, false);
     for mount in spec.mounts().as_deref().unwrap_or_default() {
@@ -158,7 +172,23 @@ pub(crate) fn rootfs(
 }
 
 /// The detached mounts of a root file system.
-pub(crate) fn rootfs_mounts(rootfs: &Rootfs, descriptors: &mut Descriptors) -> Result<Vec<usize>> {
+///
+/// With `mapped` they are left to the monitor, and only their places are kept.
+pub(crate) fn rootfs_mounts(
+    rootfs: &Rootfs,
+    mapped: Option<&mut Vec<(usize, Mount)>>,
+    descriptors: &mut Descriptors,
+) -> Result<Vec<usize>> {
+    if let Some(mapped) = mapped {
+        let list = match rootfs {
+            Rootfs::Path(path) => vec![Mount::bind(path)],
+            Rootfs::Mounts(list) => list.clone(),
+        };
+        for mount in list {
+            mapped.push((descriptors.push(placeholder()?), mount));
+        }
+        return Ok(mapped.iter().map(|(index, _)| *index).collect());
+    }
     let detached =
         |mount: &Mount| sys::mount::detached(mount).at(Stage::Rootfs, "").map_err(Failure::into_error);
     let mut mounts = Vec::new();
@@ -234,11 +264,20 @@ fn place(
             _ => source,
         };
         let recursive = kind == "rbind" || has(&["rbind"]);
-        let mut value = if recursive { Mount::bind_recursive(source) } else { Mount::bind(source) };
+        let mut value = if recursive { Mount::bind_recursive(&source) } else { Mount::bind(&source) };
         plain.for_each(|option| value.apply_option(option));
         if value.propagation.is_none() {
             // A copy of a shared mount would send the container's mounts to the host.
             value.propagation = Some(Propagation::Private);
+        }
+        if let Some(by_monitor) = &mut context.by_monitor
+            && let Some((namespace, path)) = other_namespace(&source, descriptors)?
+        {
+            let place = descriptors.push(placeholder()?);
+            value.filesystem = sys::mount::Filesystem::Bind { source: path, recursive };
+            by_monitor.borrowed.push(Borrowed { place, namespace, mount: value });
+            let source = Source::Prepared(place);
+            return Ok(MountPlan { destination, source, directory: true, copy_up: false });
         }
         let detached =
             sys::mount::detached(&value).at(Stage::Mount, subject()).map_err(Failure::into_error)?;
@@ -282,6 +321,25 @@ fn own_maps(mount: &SpecMount, subject: &str) -> Result<Option<Maps>> {
         (false, false) => Ok(Some((users, groups))),
         _ => Err(Error::invalid(format!("mounts: {subject}: uidMappings and gidMappings go together"))),
     }
+}
+
+/// Keeps a place among the descriptors for what the monitor makes.
+fn placeholder() -> Result<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::stage(Stage::Rootfs, "/dev/null", errno))
+}
+
+/// The mount namespace of a source below `/proc/PID/root`, and the path in it.
+fn other_namespace(source: &Path, descriptors: &mut Descriptors) -> Result<Option<(usize, PathBuf)>> {
+    let Some(text) = source.to_str().and_then(|text| text.strip_prefix("/proc/")) else { return Ok(None) };
+    let Some((pid, path)) = text.split_once("/root/") else { return Ok(None) };
+    if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let name = format!("/proc/{pid}/ns/mnt");
+    let namespace = rustix::fs::open(&name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::stage(Stage::Mount, name, errno))?;
+    Ok(Some((descriptors.push(namespace), Path::new("/").join(path))))
 }
 
 fn cgroup_place(
@@ -448,6 +506,8 @@ pub(crate) fn process(process: &Process, keep_groups: bool) -> Result<ProcessPla
         apparmor: process.apparmor_profile().clone().filter(|profile| !profile.is_empty()),
         selinux: process.selinux_label().clone().filter(|label| !label.is_empty()),
         seccomp_flags: 0,
+        init: false,
+        handed_on: Vec::new(),
     })
 }
 

@@ -71,11 +71,16 @@ impl Spawner {
             rootfs: &launch.rootfs,
             cgroup: group.paths(),
             namespaces,
+            by_monitor: Some(planner::ByMonitor { map_owners: launch.map_owners, ..Default::default() }),
         };
         let Blueprint { birth, mut init, program } = blueprint::draw(spec, circumstances, &mut descriptors)?;
         if let Some(rootfs) = &mut init.rootfs {
             rootfs.mtab = launch.mtab;
         }
+        init.process.init = launch.init;
+        init.process.handed_on =
+            (3..).zip(launch.preserved.into_iter().map(|descriptor| descriptors.push(descriptor))).collect();
+        let notify = launch.notify.map(|(socket, manager)| (descriptors.push(socket), manager));
         let session = Session {
             id: launch.id,
             run_dir: &run_dir,
@@ -88,6 +93,8 @@ impl Spawner {
         };
         let (mut monitor, client) = session.plan(init.process.terminal, &mut descriptors)?;
         monitor.cleanup_argv = launch.cleanup_argv;
+        monitor.timers = timers(launch.timeout, launch.health_argv);
+        monitor.notify = notify;
         monitor.owns_cgroup = group.paths().is_some();
         monitor.kill_rest = !new_pid_namespace;
         monitor.birth = birth;
@@ -98,6 +105,11 @@ impl Spawner {
 
     /// The same through another runtime: all that the spec says is its business, but the control group is ours.
     fn launch_foreign(&self, launch: Launch<'_>) -> Result<Launched> {
+        if launch.init || !launch.preserved.is_empty() {
+            return Err(Error::invalid(
+                "with another runtime there is no init of davit's own and no further descriptor: give the path of an init",
+            ));
+        }
         let mut spec = launch.spec.clone();
         let terminal =
             spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
@@ -137,7 +149,10 @@ impl Spawner {
             serde_json::to_vec(&spec).map_err(|error| Error::file("write", &file, io::Error::from(error)))?;
         sys::fs::write_atomic(&file, &text, 0o600, sys::fs::Sync::None)
             .map_err(|error| Error::file("write", &file, error.source))?;
-        let mounts = planner::rootfs_mounts(&launch.rootfs, &mut descriptors)?;
+        let mut mapped_rootfs = Vec::new();
+        let mapped = launch.map_owners.then_some(&mut mapped_rootfs);
+        let mounts = planner::rootfs_mounts(&launch.rootfs, mapped, &mut descriptors)?;
+        let notify = launch.notify.map(|(socket, manager)| (descriptors.push(socket), manager));
         let new_pid_namespace = Namespaces::read(&spec, &mut Descriptors::default())?.creates(Ns::Pid);
         let session = Session {
             id: launch.id,
@@ -154,6 +169,13 @@ impl Spawner {
         monitor.owns_cgroup = group.paths().is_some();
         monitor.birth.cgroup = group.paths().cloned();
         monitor.kill_rest = !new_pid_namespace;
+        monitor.timers = timers(launch.timeout, launch.health_argv);
+        monitor.notify = notify;
+        monitor.birth.mapped_rootfs = mapped_rootfs;
+        if let Some(linux) = spec.linux().as_ref().filter(|_| launch.map_owners) {
+            monitor.birth.uid_map = planner::id_ranges(linux.uid_mappings().as_ref());
+            monitor.birth.gid_map = planner::id_ranges(linux.gid_mappings().as_ref());
+        }
         monitor.foreign = launch.runtime.map(|program| crate::plan::ForeignPlan { program, bundle, mounts });
         let launched = self.request(socket, &monitor, None, &[], descriptors, client)?;
         group.keep();
@@ -352,6 +374,8 @@ impl Session<'_> {
             owns_cgroup: false,
             kill_rest: false,
             birth: plan::BirthPlan::default(),
+            notify: None,
+            timers: monitor::TimerPlan::default(),
             foreign: None,
         };
         Ok((plan, client))
@@ -417,6 +441,11 @@ fn prepare_directory(path: &Path) -> Result<std::path::PathBuf> {
         sys::fs::remove_file_if_exists(&file).map_err(|error| Error::file("remove", &file, error.source))?;
     }
     Ok(path)
+}
+
+fn timers(timeout: Option<std::time::Duration>, health_argv: Vec<std::ffi::OsString>) -> monitor::TimerPlan {
+    let kill_after_ms = timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    monitor::TimerPlan { kill_after_ms, health_argv }
 }
 
 /// The plan's place among the descriptors, where the monitor looks for it.

@@ -96,8 +96,11 @@ impl Context<'_> {
             sys::scm::send(&self.sync, &[wire::READY], &[]).at(Stage::Spawn, "tell that all is ready")?;
             self.sync = wait_for_start(&listener)?;
         }
+        let handed_on = plan.process.handed_on.iter();
+        let handed_on = handed_on.map(|(number, index)| Ok((*number, descriptors.take(*index)?)));
+        let handed_on = handed_on.collect::<io::Result<Vec<_>>>().at(Stage::Stdio, "further descriptors")?;
         hook::run_all(&plan.hooks.start_container, Moment::Created, &state)?;
-        process::execute(&plan, &program, &path, self)
+        process::execute(&plan, &program, &process::Executable { path, handed_on }, self)
     }
 
     /// Waits for the word to go on, and returns the state that came with it.

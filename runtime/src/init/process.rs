@@ -17,6 +17,9 @@ use crate::wire::{At, Failure};
 /// Searched where the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What the small init calls itself, as Podman's.
+const INIT_NAME: &str = "/run/podman-init";
+
 /// Becomes the user, with the file to execute found and all set but what only the program itself may have.
 pub(super) fn take_shape(
     plan: InitPlan,
@@ -42,11 +45,18 @@ pub(super) fn take_shape(
     Ok((plan, path))
 }
 
+/// What is executed.
+pub(super) struct Executable {
+    pub(super) path: PathBuf,
+    /// Descriptors that it gets besides its streams, by their numbers.
+    pub(super) handed_on: Vec<(u32, OwnedFd)>,
+}
+
 /// The last steps.
 pub(super) fn execute(
     plan: &InitPlan,
     program: &[sys::seccomp_load::Instruction],
-    path: &Path,
+    executable: &Executable,
     context: &Context<'_>,
 ) -> Result<Infallible, Failure> {
     let process = &plan.process;
@@ -66,7 +76,7 @@ pub(super) fn execute(
     if process.no_new_privileges {
         load_filter(process, program, context)?;
     }
-    replace(process, path, context).at(Stage::Exec, &*process.args[0])
+    replace(process, executable, context).at(Stage::Exec, &*process.args[0])
 }
 
 fn install_streams(
@@ -235,27 +245,42 @@ fn check(path: &Path) -> io::Result<()> {
 }
 
 /// Executes the program in the place of this process.
-fn replace(plan: &ProcessPlan, path: &Path, context: &Context<'_>) -> io::Result<Infallible> {
+fn replace(plan: &ProcessPlan, executable: &Executable, context: &Context<'_>) -> io::Result<Infallible> {
     let string = |bytes: &[u8]| CString::new(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let strings =
         |list: &[String]| list.iter().map(|text| string(text.as_bytes())).collect::<io::Result<Vec<_>>>();
+    let failed = |result: nix::Result<Infallible>| {
+        result.err().map_or_else(|| io::Error::from(io::ErrorKind::Other), io::Error::from)
+    };
     let env = strings(&plan.env)?;
     // All is close-on-exec but the streams, what the program is to inherit, and, as far as the trampoline, the socket.
-    let first = 3 + plan.preserved;
-    let sync = rustix::io::fcntl_dupfd_cloexec(&context.sync, first.cast_signed())?;
-    sys::process::close_on_exec_from(first)?;
-    let path = string(OsStr::as_bytes(path.as_os_str()))?;
-    if plan.apparmor.is_some() || plan.selinux.is_some() {
+    let inherited = 3 + plan.preserved;
+    // Above the numbers that the program gets, whatever they are.
+    let handed_on = &executable.handed_on;
+    let first = handed_on.iter().map(|(number, _)| number + 1).max().unwrap_or(3).max(inherited);
+    let above = |descriptor: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(descriptor, first.cast_signed());
+    let sync = above(&context.sync)?;
+    let trampoline = above(context.trampoline)?;
+    let copies =
+        handed_on.iter().map(|(number, fd)| Ok((*number, above(fd)?))).collect::<io::Result<Vec<_>>>()?;
+    sys::process::close_on_exec_from(inherited)?;
+    for (number, descriptor) in &copies {
+        sys::process::install_descriptor(descriptor.as_fd(), *number)?;
+    }
+    let path = string(OsStr::as_bytes(executable.path.as_os_str()))?;
+    if !plan.init && (plan.apparmor.is_some() || plan.selinux.is_some()) {
         // The label belongs to the program itself, not to the trampoline.
-        return Err(nix::unistd::execve(&path, &strings(&plan.args)?, &env)
-            .err()
-            .map_or_else(|| io::Error::from(io::ErrorKind::Other), io::Error::from));
+        return Err(failed(nix::unistd::execve(&path, &strings(&plan.args)?, &env)));
     }
     let number = u8::try_from(sync.as_raw_fd() + 1).map_err(|_| rustix::io::Errno::MFILE)?;
-    let mut arguments = vec![path, string(&[number])?];
+    let (program, mut arguments) = if plan.init {
+        let init = sys::tiny_init::program(&path, number - 1)?;
+        (init, vec![string(INIT_NAME.as_bytes())?, string(b"--")?])
+    } else {
+        (trampoline, vec![path, string(&[number])?])
+    };
     arguments.extend(strings(&plan.args)?);
     sys::process::install_descriptor(sync.as_fd(), u32::from(number) - 1)?;
     let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
-    let result = nix::unistd::execveat(context.trampoline, c"", &arguments, &env, flags);
-    Err(result.err().map_or_else(|| io::Error::from(io::ErrorKind::Other), io::Error::from))
+    Err(failed(nix::unistd::execveat(&program, c"", &arguments, &env, flags)))
 }

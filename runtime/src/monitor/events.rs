@@ -11,6 +11,7 @@ use rustix::process::WaitOptions;
 use crate::attach::{self, MAX_PAYLOAD};
 use crate::cgroup;
 use crate::monitor::start::Running;
+use crate::monitor::timers::Timers;
 use crate::plan::Stream;
 use crate::record::{self, ExitRecord};
 use crate::wire;
@@ -34,6 +35,7 @@ struct Loop {
     input: VecDeque<u8>,
     input_ended: bool,
     status: Option<rustix::process::WaitStatus>,
+    timers: Timers,
     /// Kind byte, then payload: a frame in place.
     buffer: Vec<u8>,
 }
@@ -44,6 +46,7 @@ enum Token {
     Signals,
     Lifeline,
     Listener,
+    Notify,
     Input,
     Output(u8),
     Client(usize),
@@ -54,8 +57,10 @@ pub(super) fn run(mut running: Running, lifeline: Option<OwnedFd>) -> i32 {
     let first = running.client.take();
     let tied = running.plan.tied;
     let feeds = matches!(running.plan.stdin, Stream::Attach { keep_open: false });
+    let timers = Timers::new(std::mem::take(&mut running.plan.timers), &running.plan.run_dir);
     let mut state = Loop {
         running,
+        timers,
         lifeline,
         clients: Vec::new(),
         input: VecDeque::new(),
@@ -74,6 +79,9 @@ pub(super) fn run(mut running: Running, lifeline: Option<OwnedFd>) -> i32 {
         state.kill();
     }
     while state.status.is_none() {
+        if state.timers.tick() {
+            state.kill();
+        }
         state.turn();
     }
     state.finish()
@@ -87,7 +95,7 @@ impl Loop {
                 .iter()
                 .filter_map(|(token, flags)| Some(PollFd::from_borrowed_fd(self.descriptor(*token)?, *flags)))
                 .collect();
-            if rustix::event::poll(&mut entries, None).is_err() {
+            if rustix::event::poll(&mut entries, self.timers.timeout().as_ref()).is_err() {
                 return;
             }
             tokens.iter().zip(&entries).map(|((token, _), entry)| (*token, entry.revents())).collect()
@@ -101,6 +109,7 @@ impl Loop {
                 Token::Signals => self.reap(),
                 Token::Lifeline => self.read_lifeline(),
                 Token::Listener => self.accept(),
+                Token::Notify => self.pass_on_readiness(),
                 Token::Input => self.write_input(),
                 Token::Output(kind) => {
                     self.read_output(kind);
@@ -127,6 +136,9 @@ impl Loop {
         }
         if self.running.listener.is_some() {
             tokens.push((Token::Listener, PollFlags::IN));
+        }
+        if self.running.notify.is_some() {
+            tokens.push((Token::Notify, PollFlags::IN));
         }
         let has_input = !self.input.is_empty();
         if has_input && self.descriptor(Token::Input).is_some() {
@@ -156,6 +168,7 @@ impl Loop {
             Token::Signals => self.running.signals.as_fd(),
             Token::Lifeline => self.lifeline.as_ref()?.as_fd(),
             Token::Listener => self.running.listener.as_ref()?.as_fd(),
+            Token::Notify => self.running.notify.as_ref()?.as_fd(),
             Token::Input => master.or(self.running.stdin.as_ref())?.as_fd(),
             Token::Output(attach::STDOUT) => master.or(self.running.stdout.as_ref())?.as_fd(),
             Token::Output(_) => self.running.stderr.as_ref()?.as_fd(),
@@ -167,9 +180,11 @@ impl Loop {
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.running.signals.read_signal() {}
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if u32::try_from(pid.as_raw_nonzero().get()).ok() == Some(self.running.record.init_pid) {
+            let Ok(pid) = u32::try_from(pid.as_raw_nonzero().get()) else { continue };
+            if pid == self.running.record.init_pid {
                 self.status = Some(status);
             }
+            self.timers.reaped(pid);
         }
     }
 
@@ -207,6 +222,19 @@ impl Loop {
         if let Ok(socket) = rustix::net::accept_with(listener, flags) {
             let feeds = matches!(self.running.plan.stdin, Stream::Attach { keep_open: false });
             self.clients.push(ClientConnection { socket, pending: VecDeque::new(), feeds });
+        }
+    }
+
+    /// Hands on what the program tells the service manager, but not what only the manager's own processes may say.
+    fn pass_on_readiness(&mut self) {
+        let (Some(socket), Some((_, manager))) = (&self.running.notify, &self.running.plan.notify) else {
+            return;
+        };
+        let mut packet = [0; 4096];
+        match rustix::net::recv(socket, &mut packet, rustix::net::RecvFlags::DONTWAIT) {
+            Ok((length, _)) => super::notify::pass_on(&packet[..length], manager),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(_) => self.running.notify = None,
         }
     }
 
@@ -360,7 +388,7 @@ impl Loop {
         let cleaned = self.wait_for_finish();
         let argv = &self.running.plan.cleanup_argv;
         if !cleaned && !argv.is_empty() {
-            return run_cleanup(argv);
+            return become_command(argv);
         }
         0
     }
@@ -438,8 +466,8 @@ impl ClientConnection {
     }
 }
 
-/// Becomes the cleanup command.
-fn run_cleanup(argv: &[std::ffi::OsString]) -> i32 {
+/// Becomes another command: the cleanup, a look at the health.
+pub(super) fn become_command(argv: &[std::ffi::OsString]) -> i32 {
     use std::os::unix::process::CommandExt;
     let Some((program, arguments)) = argv.split_first() else { return 0 };
     if sys::signal::reset_all().is_err() {

@@ -5,12 +5,17 @@
 //! knows no database. When it dies the process dies too (`PR_SET_PDEATHSIG`), so "the monitor is gone" always means
 //! "stopped".
 
+mod borrowed;
 mod events;
 mod foreign;
 mod log;
+mod mapped;
+mod notify;
 mod start;
+mod timers;
 
 pub(crate) use log::open as open_log;
+pub(crate) use timers::TimerPlan;
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -29,6 +29,8 @@ pub(super) struct Running {
     pub(super) client: Option<OwnedFd>,
     pub(super) listener: Option<OwnedFd>,
     pub(super) log: Option<Log>,
+    /// Where the program says that it is ready.
+    pub(super) notify: Option<OwnedFd>,
 }
 
 impl Running {
@@ -73,6 +75,9 @@ pub(super) fn start(
         }
         None => None,
     };
+    let notify = take(plan.notify.as_ref().map(|(index, _)| *index)).at(Stage::Stdio, "notify")?;
+    super::borrowed::take(&plan.birth, &mut descriptors)?;
+    super::mapped::make(&plan.birth, &mut descriptors)?;
     let (record, terminal) = match &plan.foreign {
         Some(foreign) => run_foreign(&plan, foreign, descriptors, child)?,
         None => run_own(&plan, file, descriptors, child, trampoline)?,
@@ -88,7 +93,7 @@ pub(super) fn start(
         }
         None => None,
     };
-    Ok(Running { plan, record, signals, stdin, stdout, stderr, terminal, client, listener, log })
+    Ok(Running { plan, record, signals, stdin, stdout, stderr, terminal, client, listener, log, notify })
 }
 
 /// Clones init and leads it to its program.

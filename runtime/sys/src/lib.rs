@@ -21,6 +21,7 @@ pub mod relay;
 pub mod scm;
 pub mod seccomp_load;
 pub mod signal;
+pub mod tiny_init;
 pub mod trampoline;
 pub mod user;
 pub mod writeback;

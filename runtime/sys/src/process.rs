@@ -175,6 +175,24 @@ pub fn copy_of_stream(number: u32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// A copy of a descriptor that this process was started with, by its number.
+pub fn inherited(number: u32) -> io::Result<OwnedFd> {
+    // Nobody owns an inherited descriptor, so there is nothing safe to borrow it from. What this program opened itself
+    // is close-on-exec, and none of the caller's business.
+    // SAFETY: the call takes integers; a number that is not open is an error.
+    let flags = unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) };
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: as above.
+    let copy = unsafe { libc::fcntl(number.cast_signed(), libc::F_DUPFD_CLOEXEC, 3) };
+    if copy == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Joins a new session keyring, so that keys of the host's session are out of reach. Absent keyrings are no failure.
 pub fn new_session_keyring(name: &std::ffi::CStr) -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;

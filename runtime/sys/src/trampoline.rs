@@ -106,9 +106,13 @@ fn code() -> &'static [u8] {
 
 /// The program as an ELF file in memory, sealed, to be given to `execveat`.
 pub fn program() -> io::Result<OwnedFd> {
+    crate::memfd::sealed_program("davit-exec", &[&elf(code())])
+}
+
+/// A static program of this code, which begins at its first byte.
+pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 2 * 56;
-    let code = code();
     let size = HEADERS + code.len() as u64;
     let mut elf = Vec::with_capacity(512);
     elf.extend([0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -131,7 +135,7 @@ pub fn program() -> io::Result<OwnedFd> {
         }
     }
     elf.extend_from_slice(code);
-    crate::memfd::sealed_program("davit-exec", &[&elf])
+    elf
 }
 
 #[cfg(test)]

@@ -33,3 +33,22 @@ pub fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> std::io::Resul
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     Ok(())
 }
+
+/// Runs `body` with other IDs for the files that the calling thread makes, and with its capabilities.
+pub fn with_file_ids<T>(uid: u32, gid: u32, body: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    let before = crate::caps::current()?;
+    let set = |uid: u32, gid: u32| {
+        // rustix and nix lack the two on this level; they tell the former ID and never fail.
+        // SAFETY: both calls take an integer and change the calling thread's credentials alone.
+        unsafe {
+            libc::setfsgid(gid);
+            libc::setfsuid(uid);
+        }
+        // leaving ID 0 takes the rights over files away
+        crate::caps::set(before.effective, before.permitted, before.inheritable)
+    };
+    set(uid, gid)?;
+    let result = body();
+    set(effective_uid(), effective_gid())?;
+    result
+}
