@@ -196,7 +196,7 @@ impl Job<'_> {
             image: image_options(request),
             network: match request.network {
                 Network::None => NetworkMode::None,
-                Network::Host | Network::Default => NetworkMode::Host,
+                _ => NetworkMode::Host,
             },
             // what a step can see of these may change what it makes; limits and name servers do not count
             step_settings: step_settings(request),
@@ -309,8 +309,14 @@ fn settings(request: &BuildRequest, watch: &Watch) -> Result<StepSettings> {
             u64::try_from(size).map_err(|_| Error::invalid(format!("shm-size {size}"), "it is below 0"))
         })
         .transpose()?;
+    if let Network::Container(_) | Network::Path(_) = &request.network {
+        return Err(Error::unsupported(
+            "network of another container in a build",
+            "steps have the host's network or none: use --network host or none",
+        ));
+    }
     Ok(StepSettings {
-        network: request.network,
+        network: request.network.clone(),
         mounts: request.mounts.clone(),
         names: Names {
             add_hosts: request.add_hosts.clone(),

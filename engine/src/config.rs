@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) runtime: Option<PathBuf>,
     /// Where devices are described, lowest precedence first.
     pub(crate) cdi_dirs: Vec<PathBuf>,
+    /// The socket on which a service manager wants to hear of this command.
+    pub(crate) notify_socket: Option<PathBuf>,
     home: Option<PathBuf>,
 }
 
@@ -162,6 +164,7 @@ impl Config {
             keeps_events,
             runtime,
             cdi_dirs: crate::cdi::directories(&options.cdi_dirs),
+            notify_socket: var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from),
             home,
         })
     }

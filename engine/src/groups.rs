@@ -142,6 +142,22 @@ impl Engine {
         self.groups()?.path(parent, id, self.config().identity.rootless)
     }
 
+    /// A group below the caller's own, for a unit that owns what it starts (`--cgroups=split`).
+    pub(crate) fn split_cgroup_path(&self, id: &str) -> Result<PathBuf> {
+        let groups = self.groups()?;
+        if let Manager::Systemd(_) = groups.manager {
+            return Err(Error::unsupported(
+                "cgroups split",
+                "with the cgroup manager systemd every container has a scope of its own; use --cgroup-manager=cgroupfs",
+            ));
+        }
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        // the unified line, or the one of any controller: a unit's groups have the same path everywhere
+        let line = own.lines().find(|line| line.starts_with("0::")).or(own.lines().next());
+        let path = line.and_then(|line| line.splitn(3, ':').nth(2)).unwrap_or("/");
+        Ok(Path::new(path).join(format!("{PREFIX}-{id}")))
+    }
+
     /// What the user should know about limits that were asked for and cannot be set here. The defaults are left out
     /// without a word, as the peers do.
     pub(crate) fn unlimited(&self, limits: &crate::options::Limits) -> Result<Option<String>> {

@@ -14,6 +14,7 @@ mod error;
 pub mod events;
 mod filters;
 mod groups;
+mod idmap;
 pub mod images;
 pub mod login;
 pub mod oci_runtime;
@@ -26,6 +27,7 @@ mod time;
 pub mod usage;
 
 pub use error::{Error, ErrorKind, Result};
+pub use idmap::IdMaps;
 pub use system::version;
 
 use config::Config;

@@ -1,5 +1,19 @@
 //! The words of `run`, `create`, `exec` and `build` options, read once for every front end. Pure: no file is read.
 
+mod health;
+mod modes;
+mod restart;
+mod userns;
+
+pub use health::{HealthCheck, HealthLog, HealthRequest, OnFailure, StartupCheck, parse_health_duration};
+pub use modes::{
+    BlockLimit, BlockLimitKind, CgroupsMode, DeviceRule, ImageVolumes, RootfsDirectory, SdNotify, SystemdMode,
+};
+pub use restart::RestartPolicy;
+pub(crate) use restart::restart_delay;
+pub use userns::{AutoMap, UserNamespaceMode};
+pub(crate) use userns::{MapLine, parse_map_line};
+
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -9,7 +23,7 @@ use std::path::{Path, PathBuf};
 ///
 /// Bridge networks are not built yet: without a choice a container has a network namespace of its own with only the
 /// loopback interface (`none`), and a build step shares the host's network (`host`), because most builds download.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// `none` for containers, `host` for build steps.
@@ -19,6 +33,10 @@ pub enum Network {
     None,
     /// The host's network.
     Host,
+    /// That of a running container, by its ID or name.
+    Container(String),
+    /// An existing namespace, by its path.
+    Path(PathBuf),
 }
 
 impl Network {
@@ -28,9 +46,13 @@ impl Network {
             "" | "default" => Ok(Network::Default),
             "none" => Ok(Network::None),
             "host" => Ok(Network::Host),
+            other if other.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {
+                Ok(Network::Container(other["container:".len()..].to_owned()))
+            }
+            other if other.starts_with("ns:/") => Ok(Network::Path(other["ns:".len()..].into())),
             other => Err(Error::unsupported(
                 format!("network {other}"),
-                "only `none` and `host` exist so far".to_owned(),
+                "only `none`, `host`, `container:ID` and `ns:PATH` exist so far".to_owned(),
             )),
         }
     }
@@ -47,6 +69,10 @@ pub enum Namespace {
     Host,
     /// That of a running container, by its ID or name.
     Container(String),
+    /// An existing one, by its path.
+    Path(PathBuf),
+    /// A new one without its usual file system: no /dev/shm (IPC alone).
+    None,
 }
 
 impl Namespace {
@@ -57,9 +83,14 @@ impl Namespace {
             "host" => Ok(Namespace::Host),
             other => match other.strip_prefix("container:") {
                 Some(id) if !id.is_empty() => Ok(Namespace::Container(id.to_owned())),
-                _ => {
-                    Err(Error::invalid(format!("{option}={other}"), "expected private, host or container:ID"))
-                }
+                _ if option == "--ipc" && other == "none" => Ok(Namespace::None),
+                _ => match other.strip_prefix("ns:") {
+                    Some(path) if path.starts_with('/') => Ok(Namespace::Path(path.into())),
+                    _ => Err(Error::invalid(
+                        format!("{option}={other}"),
+                        "expected private, host, container:ID or ns:PATH",
+                    )),
+                },
             },
         }
     }
@@ -280,6 +311,12 @@ pub struct Limits {
     pub pids: Option<i64>,
     /// 10..=1000.
     pub blkio_weight: Option<u16>,
+    /// Limits of single block devices.
+    pub block_devices: Vec<BlockLimit>,
+    /// Microseconds, cgroup v1 only.
+    pub cpu_rt_period: Option<u64>,
+    /// Microseconds a period, cgroup v1 only.
+    pub cpu_rt_runtime: Option<i64>,
     /// cgroup v2 files and their values.
     pub unified: BTreeMap<String, String>,
 }
@@ -386,6 +423,10 @@ pub struct Security {
     pub unmask: Vec<String>,
     /// `AppArmor` profile.
     pub apparmor: Option<String>,
+    /// `SELinux` labels: `disable`, `type:…`.
+    pub labels: Vec<String>,
+    /// Mount options of /proc.
+    pub proc_options: Vec<String>,
 }
 
 /// Which system calls a container may make.
@@ -399,6 +440,8 @@ pub enum Seccomp {
     Unconfined,
     /// A profile in Docker's JSON format, read when the container is created.
     File(PathBuf),
+    /// Such a profile itself, of an image.
+    Text(String),
 }
 
 impl Security {
@@ -421,8 +464,24 @@ impl Security {
             ("systempaths", Some("unconfined")) => self.unmask.push("ALL".to_owned()),
             ("apparmor", Some("unconfined")) => self.apparmor = None,
             ("apparmor", Some(profile)) if !profile.is_empty() => self.apparmor = Some(profile.to_owned()),
-            // nothing to switch off where SELinux does not run
-            ("label", Some(_)) => {}
+            ("label", Some(label)) => {
+                let known = ["user", "role", "type", "level", "filetype"];
+                let key = label.split(':').next().unwrap_or_default();
+                if !matches!(label, "disable" | "nested") && !known.contains(&key) {
+                    return Err(bad(
+                        "expected label=disable, nested, user:…, role:…, type:…, level:… or filetype:…",
+                    ));
+                }
+                self.labels.push(label.to_owned());
+            }
+            ("proc-opts", Some(options)) => {
+                for option in options.split(',').filter(|option| !option.is_empty()) {
+                    if !matches!(option.split('=').next(), Some("hidepid" | "gid" | "subset")) {
+                        return Err(bad("expected hidepid=…, gid=… or subset=pid"));
+                    }
+                    self.proc_options.push(option.to_owned());
+                }
+            }
             _ => return Err(bad("unknown option")),
         }
         Ok(())

@@ -12,6 +12,8 @@ mod images;
 mod manifest;
 mod registry;
 mod run;
+mod run_further;
+mod run_health;
 mod runtime;
 mod system;
 pub(crate) mod unbuilt;
@@ -27,6 +29,8 @@ pub(crate) use images::*;
 pub(crate) use manifest::*;
 pub(crate) use registry::*;
 pub(crate) use run::*;
+pub(crate) use run_further::*;
+pub(crate) use run_health::*;
 pub(crate) use runtime::*;
 pub(crate) use system::*;
 pub(crate) use update::UpdateArgs;
@@ -142,6 +146,9 @@ pub(crate) enum DavitCommand {
     Exec(Deferred<ExecArgs>),
     /// Write the file system of a container as a tar archive
     Export(Deferred<ExportArgs>),
+    /// Look after the health of containers
+    #[command(subcommand, arg_required_else_help = true)]
+    Healthcheck(Deferred<HealthcheckCommand>),
     /// Show how an image was made, layer by layer
     History(Deferred<HistoryArgs>),
     /// Manage images
@@ -315,6 +322,13 @@ pub(crate) enum ImageCommand {
     Tag(Deferred<TagArgs>),
     /// Take names from an image
     Untag(Deferred<UntagArgs>),
+}
+
+/// `davit healthcheck …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum HealthcheckCommand {
+    /// Check a container's health now: exit with 0 if it is well and with 1 if not
+    Run(Deferred<HealthcheckRunArgs>),
 }
 
 /// `davit builder …`

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::parse_go_bool;
+use super::{FurtherOptions, HealthOptions, parse_go_bool};
 
 /// What `run` and `create` share.
 #[derive(Args, Clone, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct ContainerOptions {
     /// Cgroup below which the container's is made
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<String>,
-    /// Cgroup namespace (host, private)
+    /// Cgroup namespace (private, host, container:ID, ns:PATH)
     #[arg(long, value_name = "MODE")]
     pub(crate) cgroupns: Option<String>,
     /// Write the container's ID to a file that must not exist yet
@@ -108,7 +108,7 @@ pub(crate) struct ContainerOptions {
     /// Keep standard input open
     #[arg(long, short = 'i')]
     pub(crate) interactive: bool,
-    /// IPC namespace (private, shareable, none, host, container:ID)
+    /// IPC namespace (private, shareable, none, host, container:ID, ns:PATH)
     #[arg(long, value_name = "MODE")]
     pub(crate) ipc: Option<String>,
     /// Label, KEY[=VALUE] (repeatable)
@@ -141,7 +141,7 @@ pub(crate) struct ContainerOptions {
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Network (none, host)
+    /// Network (none, host, container:ID, ns:PATH)
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub(crate) network: Vec<String>,
     /// Leave /etc/hosts to the image
@@ -159,7 +159,7 @@ pub(crate) struct ContainerOptions {
     /// Operating system of the image to pull
     #[arg(long, value_name = "OS", conflicts_with = "platform", alias = "override-os")]
     pub(crate) os: Option<String>,
-    /// Process namespace (private, host, container:ID)
+    /// Process namespace (private, host, container:ID, ns:PATH)
     #[arg(long, value_name = "MODE")]
     pub(crate) pid: Option<String>,
     /// Write the process ID of the container to a file
@@ -228,7 +228,7 @@ pub(crate) struct ContainerOptions {
     /// User, NAME|UID[:GROUP|GID]
     #[arg(long, short = 'u', value_name = "USER")]
     pub(crate) user: Option<String>,
-    /// Host name namespace (private, host, container:ID)
+    /// Host name namespace (private, host, container:ID, ns:PATH)
     #[arg(long, value_name = "MODE")]
     pub(crate) uts: Option<String>,
     /// Variant of the architecture of the image to pull
@@ -240,6 +240,10 @@ pub(crate) struct ContainerOptions {
     /// Working directory
     #[arg(long, short = 'w', value_name = "DIR")]
     pub(crate) workdir: Option<String>,
+    #[command(flatten)]
+    pub(crate) health: HealthOptions,
+    #[command(flatten)]
+    pub(crate) further: FurtherOptions,
     /// Image, then the command and its arguments
     #[arg(value_name = "IMAGE [COMMAND [ARG...]]", required = true, trailing_var_arg = true)]
     pub(crate) image_and_command: Vec<String>,
@@ -257,9 +261,18 @@ pub(crate) struct RunArgs {
     /// Run in the background and print the container's ID
     #[arg(long, short = 'd')]
     pub(crate) detach: bool,
+    /// Hand on a descriptor of davit's by its number (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "NUMBER", conflicts_with = "preserve_fds")]
+    pub(crate) preserve_fd: Vec<u32>,
+    /// Hand on so many descriptors of davit's, from 3 on
+    #[arg(long, value_name = "COUNT", default_value = "0")]
+    pub(crate) preserve_fds: u32,
     /// Remove the container when it exits
     #[arg(long)]
     pub(crate) rm: bool,
+    /// Remove the image when it exits, unless others use it
+    #[arg(long)]
+    pub(crate) rmi: bool,
     /// Hand signals on to the container
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = parse_go_bool, action = clap::ArgAction::Set, hide_possible_values = true)]
     pub(crate) sig_proxy: bool,
@@ -274,6 +287,9 @@ pub(crate) struct RunArgs {
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) create: ContainerOptions,
+    /// Streams that `start` joins (stdin, stdout, stderr)
+    #[arg(long, short = 'a', value_delimiter = ',', value_name = "STREAM")]
+    pub(crate) attach: Vec<String>,
     /// Remove the container when it exits
     #[arg(long)]
     pub(crate) rm: bool,

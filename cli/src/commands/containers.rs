@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use engine::containers::{
-    ContainerListRequest, Outcome as Done, RemoveRequest, Selection, StopRequest, Streams, UpdateRequest,
+    ContainerListRequest, HealthStatus, Outcome as Done, RemoveRequest, Selection, StopRequest, Streams,
+    UpdateRequest,
 };
 use engine::options::{Limits, Ulimit, parse_detach_keys, parse_size};
 use engine::{Engine, ErrorKind};
 
 use super::create::{environment, exit_code, milli_cpus, read_text};
 use crate::args::{
-    CleanupArgs, KillArgs, PauseArgs, RenameArgs, RestartArgs, RmArgs, StartArgs, StopArgs, UpdateArgs,
-    WaitArgs,
+    CleanupArgs, HealthcheckRunArgs, KillArgs, PauseArgs, RenameArgs, RestartArgs, RmArgs, StartArgs,
+    StopArgs, UpdateArgs, WaitArgs,
 };
 use crate::error::{FAILED, Failure, Outcome};
 use crate::output;
@@ -222,6 +223,17 @@ pub(crate) fn update(engine: &Engine, args: &UpdateArgs) -> Outcome {
     }
     output::line(&id);
     Ok(0)
+}
+
+/// `davit healthcheck run`
+pub(crate) fn check_health(engine: &Engine, args: &HealthcheckRunArgs) -> Outcome {
+    match engine.containers().check_health(&args.container)? {
+        HealthStatus::Healthy => Ok(0),
+        _ => {
+            output::line("unhealthy");
+            Ok(1)
+        }
+    }
 }
 
 /// `davit container cleanup`

@@ -1,7 +1,9 @@
 //! `run` and `create`.
 
+mod further;
+
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn create(engine: &Engine, args: CreateArgs) -> Outcome {
     let mut request = request(&args.create)?;
     request.auto_remove = args.rm;
+    attached(&args.attach)?;
     let progress = progress::Transfer::new(args.create.quiet);
     let created = engine.containers().create(&request, &|event| progress.event(&event))?;
     warn(&created.warnings);
@@ -35,15 +38,19 @@ pub(crate) fn create(engine: &Engine, args: CreateArgs) -> Outcome {
 /// `davit run`
 pub(crate) fn run(engine: &Engine, args: RunArgs) -> Outcome {
     let mut request = request(&args.create)?;
-    request.auto_remove = args.rm;
+    request.auto_remove = args.rm || args.rmi;
+    request.remove_image = args.rmi;
+    let preserved = preserved(&args)?;
+    request.env.extend(further::activation());
     if request.tty && !args.detach && args.create.interactive && !is_terminal(std::io::stdin().as_fd()) {
         output::note("Warning: the input device is not a terminal");
     }
     let attach = if args.detach { None } else { Some(streams(&args)?) };
     let quiet = args.create.quiet;
     let progress = progress::Transfer::new(quiet);
-    let ran =
-        engine.containers().run(RunRequest { create: request, attach }, &|event| progress.event(&event))?;
+    let ran = engine
+        .containers()
+        .run(RunRequest { create: request, attach, preserved }, &|event| progress.event(&event))?;
     warn(&ran.container.warnings);
     match ran.end {
         None => {
@@ -84,22 +91,43 @@ fn streams(args: &RunArgs) -> Result<Streams, Failure> {
     streams.detach_keys = parse_detach_keys(&args.create.detach_keys)?;
     streams.signal_proxy = args.sig_proxy && !args.create.tty;
     if !args.attach.is_empty() {
-        let mut named = [false; 3];
-        for name in &args.attach {
-            match name.to_ascii_lowercase().as_str() {
-                "stdin" => named[0] = true,
-                "stdout" => named[1] = true,
-                "stderr" => named[2] = true,
-                other => {
-                    return Err(Failure::new(format!("--attach={other}: expected stdin, stdout or stderr")));
-                }
-            }
-        }
+        let named = attached(&args.attach)?;
         streams.stdin = streams.stdin.filter(|_| named[0]);
         streams.stdout = streams.stdout.filter(|_| named[1]);
         streams.stderr = streams.stderr.filter(|_| named[2]);
     }
     Ok(streams)
+}
+
+/// Which of the streams are named.
+fn attached(names: &[String]) -> Result<[bool; 3], Failure> {
+    let mut named = [false; 3];
+    for name in names {
+        match name.to_ascii_lowercase().as_str() {
+            "stdin" => named[0] = true,
+            "stdout" => named[1] = true,
+            "stderr" => named[2] = true,
+            other => {
+                return Err(Failure::new(format!("--attach={other}: expected stdin, stdout or stderr")));
+            }
+        }
+    }
+    Ok(named)
+}
+
+/// The descriptors that the program gets from 3 on.
+fn preserved(args: &RunArgs) -> Result<Vec<OwnedFd>, Failure> {
+    if args.preserve_fd.is_empty() {
+        return further::preserved(args.preserve_fds);
+    }
+    let mut numbers = args.preserve_fd.clone();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let last = 2 + u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+    if numbers.first() != Some(&3) || numbers.last() != Some(&last) {
+        return Err(Failure::new("--preserve-fd: the numbers begin at 3 and have no gap so far"));
+    }
+    further::preserved(last - 2)
 }
 
 /// Reads `NAME=VALUE` words, where a bare `NAME` takes the caller's value and `PREFIX*` all that begin so.
@@ -235,6 +263,7 @@ fn limits(args: &ContainerOptions) -> Result<Limits, Failure> {
         pids: args.pids_limit,
         blkio_weight: args.blkio_weight,
         unified: full_pairs("--cgroup-conf", &args.cgroup_conf)?,
+        ..Limits::default()
     })
 }
 
@@ -297,7 +326,7 @@ fn request(args: &ContainerOptions) -> Result<CreateRequest, Failure> {
     let namespace = |option: &str, text: &Option<String>| {
         text.as_ref().map(|text| Namespace::parse(option, text)).transpose().map(Option::unwrap_or_default)
     };
-    Ok(CreateRequest {
+    let mut request = CreateRequest {
         image: image.clone(),
         pull: args.pull.parse::<PullPolicy>()?,
         registry: RegistryOptions {
@@ -363,7 +392,10 @@ fn request(args: &ContainerOptions) -> Result<CreateRequest, Failure> {
         cidfile: args.cidfile.clone(),
         pidfile: args.pidfile.clone(),
         create_command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
-    })
+        ..CreateRequest::default()
+    };
+    further::apply(&mut request, &args.further, &args.health)?;
+    Ok(request)
 }
 
 fn umask(text: &str) -> Result<u32, Failure> {

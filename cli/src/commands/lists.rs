@@ -89,7 +89,11 @@ fn status(container: &ContainerSummary) -> String {
     match container.status {
         Status::Created => "Created".to_owned(),
         Status::Running => {
-            format!("Up {}", human::duration(Timestamp::now().as_second() - container.started))
+            let up = format!("Up {}", human::duration(Timestamp::now().as_second() - container.started));
+            match container.health {
+                Some(health) => format!("{up} ({})", health.as_str()),
+                None => up,
+            }
         }
         Status::Paused => "Paused".to_owned(),
         Status::Stopped | Status::Exited => {

@@ -22,7 +22,9 @@ mod usage;
 use engine::entry::{self, Needs};
 use engine::{Engine, EngineOptions};
 
-use crate::args::{BuilderCommand, ContainerCommand, DavitCommand, Deferred, ImageCommand, SystemCommand};
+use crate::args::{
+    BuilderCommand, ContainerCommand, DavitCommand, Deferred, HealthcheckCommand, ImageCommand, SystemCommand,
+};
 use crate::error::{Failure, Outcome};
 use crate::output;
 
@@ -43,6 +45,11 @@ fn launch(options: EngineOptions) -> Result<Engine, Failure> {
     open(options, Needs::Launch)
 }
 
+/// The options with the runtime that a command names, which counts more than the global one.
+fn of_runtime(options: EngineOptions, runtime: Option<&String>) -> EngineOptions {
+    EngineOptions { runtime: runtime.cloned().or(options.runtime), ..options }
+}
+
 /// Carries a command out.
 pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome {
     match command {
@@ -58,11 +65,16 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Completion(Deferred(args)) => system::completion(args),
         DavitCommand::Container(Deferred(command)) => container(command, options),
         DavitCommand::Cp(Deferred(args)) => changes::cp(&store(options)?, &args),
-        DavitCommand::Create(Deferred(args)) => create::create(&store(options)?, args),
+        DavitCommand::Create(Deferred(args)) => {
+            create::create(&store(of_runtime(options, args.create.further.runtime.as_ref()))?, args)
+        }
         DavitCommand::Diff(Deferred(args)) => changes::diff(&store(options)?, &args, true, true),
         DavitCommand::Events(Deferred(args)) => events::events(&store(options)?, args),
         DavitCommand::Exec(Deferred(args)) => exec::exec(&launch(options)?, args),
         DavitCommand::Export(Deferred(args)) => changes::export(&store(options)?, &args),
+        DavitCommand::Healthcheck(Deferred(HealthcheckCommand::Run(Deferred(args)))) => {
+            containers::check_health(&launch(options)?, &args)
+        }
         DavitCommand::History(Deferred(args)) => lists::history(&store(options)?, &args),
         DavitCommand::Image(Deferred(command)) => image(command, options),
         DavitCommand::Images(Deferred(args)) => lists::images(&store(options)?, args),
@@ -84,7 +96,9 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Restart(Deferred(args)) => containers::restart(&launch(options)?, args),
         DavitCommand::Rm(Deferred(args)) => containers::rm(&store(options)?, args),
         DavitCommand::Rmi(Deferred(args)) => images::rmi(&store(options)?, args),
-        DavitCommand::Run(Deferred(args)) => create::run(&launch(options)?, args),
+        DavitCommand::Run(Deferred(args)) => {
+            create::run(&launch(of_runtime(options, args.create.further.runtime.as_ref()))?, args)
+        }
         DavitCommand::Runtime(Deferred(args)) => runtime::runtime(args),
         DavitCommand::Save(Deferred(args)) => images::save(&store(options)?, args),
         DavitCommand::Start(Deferred(args)) => containers::start(&launch(options)?, args),

@@ -57,6 +57,7 @@ impl Containers<'_> {
     pub fn commit(&self, request: &CommitRequest) -> Result<String> {
         let engine = self.engine;
         let record = engine.state().find(&request.container)?;
+        record.check_owners("commit")?;
         let reference = request.image.as_deref().map(local_reference).transpose()?;
         let attempt = || crate::error::storage(format!("commit container {}", record.name));
         let base = engine.find_image(&record.image_id)?;

@@ -29,6 +29,9 @@ impl Containers<'_> {
         }
         let engine = self.engine;
         let mut warnings = Vec::new();
+        if let Some(directory) = &request.rootfs {
+            return self.make_of_directory(request, &directory.path.display().to_string(), starts);
+        }
         let found = match request.pull {
             PullPolicy::Never | PullPolicy::Missing if request.platform.is_none() => {
                 engine.find_image_optional(&request.image)?
@@ -52,7 +55,42 @@ impl Containers<'_> {
             }
         };
         let config = engine.image_config(&found.image)?;
-        let image = &config.value().config;
+        let base = Base {
+            config: config.value().config.clone(),
+            shown: found.shown(),
+            id: found.id().hex().to_owned(),
+            digest: found
+                .image
+                .record
+                .manifest
+                .as_ref()
+                .map(|manifest| manifest.digest.to_string())
+                .unwrap_or_default(),
+            chain: found.image.record.layers.last().cloned(),
+        };
+        self.make_on(&base, request, starts, warnings)
+    }
+
+    /// A container whose root file system is a directory.
+    fn make_of_directory(
+        &self,
+        request: &CreateRequest,
+        name: &str,
+        starts: bool,
+    ) -> Result<(ContainerRecord, ContainerLock, Vec<String>)> {
+        let base = Base { shown: name.to_owned(), ..Base::default() };
+        self.make_on(&base, request, starts, Vec::new())
+    }
+
+    fn make_on(
+        &self,
+        base: &Base,
+        request: &CreateRequest,
+        starts: bool,
+        warnings: Vec<String>,
+    ) -> Result<(ContainerRecord, ContainerLock, Vec<String>)> {
+        let engine = self.engine;
+        let image = &base.config;
         if request.replace
             && let Some(name) = &request.name
             && let Ok(old) = engine.state().find(name)
@@ -62,10 +100,14 @@ impl Containers<'_> {
         let id = names::random_id()?;
         let argv = argv(request, image)?;
         let own_workdir = request.workdir.is_some();
-        let settings = merge(request.clone(), image, &id)?;
+        let mut settings = merge(request.clone(), image, &id)?;
+        self.settle(&mut settings, image, &argv)?;
         engine.seccomp_profile(&settings.security)?;
         if let Some(parent) = &settings.cgroup_parent {
             engine.cgroup_path(Some(parent), &id)?;
+        }
+        if settings.cgroups == crate::options::CgroupsMode::Split {
+            engine.split_cgroup_path(&id)?;
         }
         let store = engine.store()?;
         let failed = |what: &'static str| crate::error::storage(format!("{what} of a new container"));
@@ -77,7 +119,8 @@ impl Containers<'_> {
         let lock = engine.state().begin(&id)?;
         let name = self.claim(&settings, &id)?;
         let made = || -> Result<ContainerRecord> {
-            let chain = found.image.record.layers.last().cloned();
+            let mut settings = settings.clone();
+            let chain = base.chain.clone();
             let parent = match &chain {
                 Some(chain) => {
                     let layer = store.layers().hold(&lease, chain).map_err(failed("hold the layers"))?;
@@ -103,20 +146,16 @@ impl Containers<'_> {
                     ensure_directory(view, &mounts, Path::new(workdir), owner)?;
                 }
             }
+            // held until the record says which IDs are taken
+            let _map_lock = self.map_ids(&mut settings, &mounts)?;
             let record = ContainerRecord {
                 version: RECORD_VERSION,
                 id: id.clone(),
                 name: name.clone(),
                 created_nanos: Instant::now().0,
-                image_name: found.shown(),
-                image_id: found.id().hex().to_owned(),
-                image_digest: found
-                    .image
-                    .record
-                    .manifest
-                    .as_ref()
-                    .map(|manifest| manifest.digest.to_string())
-                    .unwrap_or_default(),
+                image_name: base.shown.clone(),
+                image_id: base.id.clone(),
+                image_digest: base.digest.clone(),
                 chain,
                 runtime: engine.config().runtime.clone(),
                 snapshot,
@@ -171,6 +210,16 @@ impl Containers<'_> {
         state.claim_name(&id[..12], id)?;
         Ok(id[..12].to_owned())
     }
+}
+
+/// What a container is made on.
+#[derive(Debug, Default)]
+struct Base {
+    config: oci::ContainerConfig,
+    shown: String,
+    id: String,
+    digest: String,
+    chain: Option<oci::ChainId>,
 }
 
 /// The key of a container's writable snapshot, which follows from its ID.

@@ -10,6 +10,7 @@ impl Containers<'_> {
     /// Writes the files of a container, without what is mounted into it, as a tar archive.
     pub fn export(&self, name: &str, output: &mut dyn Write) -> Result<()> {
         let record = self.engine.state().find(name)?;
+        record.check_owners("export")?;
         let tree = self.engine.container_view(&record)?.tree()?;
         let options = WriteOptions::default();
         let failed =

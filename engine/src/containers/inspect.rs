@@ -1,7 +1,7 @@
 //! A container as Podman's `inspect` shows it.
 
 use super::{ContainerSize, Containers, OutOfMemory, Status};
-use crate::options::{MountKind, Namespace, Seccomp};
+use crate::options::{BlockLimitKind, Limits, MountKind, Namespace, Seccomp};
 use crate::spec::Host;
 use crate::state::{ContainerRecord, files};
 use crate::time::Instant;
@@ -10,6 +10,7 @@ use oci_spec::runtime::{Capabilities, Spec};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A container in Podman's JSON shape.
 #[derive(Debug, Clone, Serialize)]
@@ -135,8 +136,23 @@ pub struct InspectState {
     pub checkpointed: bool,
     /// Whether it was restored.
     pub restored: bool,
+    /// What is known of its health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<InspectHealth>,
     /// Whether `stop` or `kill` ended it.
     pub stopped_by_user: bool,
+}
+
+/// Health in [`ContainerInspect`].
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InspectHealth {
+    /// Word of [`super::HealthStatus`].
+    pub status: String,
+    /// Failures in a row.
+    pub failing_streak: u32,
+    /// The last results.
+    pub log: Vec<super::HealthResult>,
 }
 
 /// Mount in [`ContainerInspect`].
@@ -228,6 +244,32 @@ pub struct InspectConfig {
     /// Health check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<serde_json::Value>,
+    /// What happens to an unhealthy container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck_on_failure_action: Option<&'static str>,
+    /// Where results of checks are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_log_destination: Option<String>,
+    /// Results that are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck_max_log_count: Option<u32>,
+    /// Characters that are kept of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck_max_log_size: Option<u32>,
+    /// The check that comes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup_health_check: Option<serde_json::Value>,
+    /// Time zone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub timezone: String,
+    /// Whether it is set up for systemd.
+    pub systemd_mode: bool,
+    /// Who speaks to the service manager.
+    #[serde(rename = "sdNotifyMode")]
+    pub sdnotify_mode: String,
+    /// False where /etc/passwd is left to the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passwd: Option<bool>,
     /// The command line as typed.
     pub create_command: Vec<String>,
     /// Octal.
@@ -262,6 +304,7 @@ impl Containers<'_> {
             names
         };
         let running = seen.is_running();
+        let start = engine.start_record(&record.id)?;
         let time = |nanos: i64| if nanos == 0 { NEVER.to_owned() } else { Instant(nanos).rfc3339() };
         let file = |name: &str| {
             let path = run_dir.join(name);
@@ -284,8 +327,8 @@ impl Containers<'_> {
             },
             exit_code: seen.exit_code(),
             error: match seen.exit.as_ref().and_then(OutOfMemory::of) {
-                Some(memory) if seen.start.error.is_empty() => memory.to_string(),
-                _ => seen.start.error.clone(),
+                Some(memory) if start.error.is_empty() => memory.to_string(),
+                _ => start.error.clone(),
             },
             started_at: time(seen.started_nanos()),
             finished_at: time(seen.finished_nanos()),
@@ -298,7 +341,12 @@ impl Containers<'_> {
                 .unwrap_or_default(),
             checkpointed: false,
             restored: false,
-            stopped_by_user: seen.start.stopped_by_user,
+            health: engine.health(&record)?.map(|health| InspectHealth {
+                status: health.status.as_str().to_owned(),
+                failing_streak: health.failing_streak,
+                log: health.log,
+            }),
+            stopped_by_user: start.stopped_by_user,
         };
         Ok(ContainerInspect {
             created: Instant(record.created_nanos).rfc3339(),
@@ -307,7 +355,11 @@ impl Containers<'_> {
             image: record.image_id.clone(),
             image_digest: record.image_digest.clone(),
             image_name: record.image_name.clone(),
-            rootfs: String::new(),
+            rootfs: settings
+                .rootfs
+                .as_ref()
+                .map(|rootfs| rootfs.path.display().to_string())
+                .unwrap_or_default(),
             pod: String::new(),
             resolv_conf_path: file("resolv.conf"),
             hostname_path: file("hostname"),
@@ -321,7 +373,7 @@ impl Containers<'_> {
                 .as_ref()
                 .map(|path| path.to_string_lossy().into_owned())
                 .unwrap_or_default(),
-            restart_count: seen.start.restarts,
+            restart_count: start.restarts,
             driver: engine.store()?.snapshots().name().to_owned(),
             mount_label: String::new(),
             process_label: String::new(),
@@ -333,7 +385,7 @@ impl Containers<'_> {
             size_rw: size.map(|size| size.rw),
             size_root_fs: size.map(|size| size.root_fs),
             mounts: mounts(&record),
-            dependencies: Vec::new(),
+            dependencies: settings.requires.clone(),
             network_settings: InspectNetwork::default(),
             namespace: String::new(),
             is_infra: false,
@@ -439,7 +491,7 @@ fn config(
     let signal = settings.stop_signal.as_deref().and_then(sys::signal::parse).unwrap_or(15);
     InspectConfig {
         hostname,
-        domainname: String::new(),
+        domainname: settings.domainname.clone().unwrap_or_default(),
         user: settings.user.clone().unwrap_or_default(),
         attach_stdin: false,
         attach_stdout: false,
@@ -457,20 +509,62 @@ fn config(
         labels: settings.labels.clone(),
         annotations: settings.annotations.clone(),
         stop_signal: sys::signal::name(signal)
-            .map_or_else(|| signal.to_string(), |name| format!("SIG{name}")),
-        healthcheck: None,
+            .map_or_else(|| signal.to_string(), |name| format!("SIG{}", name.trim_start_matches("SIG"))),
+        healthcheck: settings.health_check.as_ref().map(|check| {
+            let mut config = health_config(&check.test, check.interval, check.timeout, check.retries);
+            config["StartPeriod"] = json!(u64::try_from(check.start_period.as_nanos()).unwrap_or(u64::MAX));
+            config
+        }),
+        healthcheck_on_failure_action: settings.health_check.as_ref().map(|check| check.on_failure.as_str()),
+        health_log_destination: settings.health_check.as_ref().map(|check| check.log.destination.clone()),
+        healthcheck_max_log_count: settings.health_check.as_ref().map(|check| check.log.count),
+        healthcheck_max_log_size: settings.health_check.as_ref().map(|check| check.log.size),
+        startup_health_check: settings.health_check.as_ref().and_then(|check| check.startup.as_ref()).map(
+            |startup| {
+                let mut config =
+                    health_config(&startup.test, startup.interval, startup.timeout, startup.retries);
+                config["Successes"] = json!(startup.successes);
+                config
+            },
+        ),
+        timezone: settings.timezone.clone().unwrap_or_default(),
+        systemd_mode: settings.systemd.applies(&record.argv()),
+        sdnotify_mode: settings.sdnotify.as_str().to_owned(),
+        passwd: (settings.no_passwd).then_some(false),
         create_command: settings.create_command.clone(),
         umask: format!("{:04o}", settings.umask.unwrap_or(0o022)),
-        timeout: 0,
+        timeout: settings.timeout,
         stop_timeout: settings.stop_timeout.unwrap_or(super::stop::STOP_TIMEOUT),
         exposed_ports: settings.expose.iter().map(|port| (port.clone(), json!(null))).collect(),
     }
+}
+
+fn block_limits(limits: &Limits, kind: BlockLimitKind) -> Vec<serde_json::Value> {
+    let name = if kind == BlockLimitKind::Weight { "Weight" } else { "Rate" };
+    let of_kind = limits.block_devices.iter().filter(|limit| limit.kind == kind);
+    of_kind.map(|limit| json!({ "Path": limit.device, name: limit.value })).collect()
+}
+
+fn id_mappings(maps: &crate::IdMaps) -> serde_json::Value {
+    let lines = |ranges: &[sys::idmap::Range]| -> Vec<String> {
+        let line = |range: &sys::idmap::Range| format!("{}:{}:{}", range.inside, range.outside, range.count);
+        ranges.iter().map(line).collect()
+    };
+    json!({ "UidMap": lines(&maps.users), "GidMap": lines(&maps.groups) })
+}
+
+/// A health check in the shape of Docker's image format.
+fn health_config(test: &[String], interval: Duration, timeout: Duration, retries: u32) -> serde_json::Value {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    json!({ "Test": test, "Interval": nanos(interval), "Timeout": nanos(timeout), "Retries": retries })
 }
 
 fn host_config(engine: &Engine, record: &ContainerRecord) -> Result<serde_json::Value> {
     let settings = &record.settings;
     let limits = &settings.limits;
     let mode = |namespace: &Namespace| match namespace {
+        Namespace::None => "none".to_owned(),
+        Namespace::Path(path) => format!("ns:{}", path.display()),
         Namespace::Private => "private".to_owned(),
         Namespace::Host => "host".to_owned(),
         Namespace::Container(id) => format!("container:{id}"),
@@ -481,7 +575,7 @@ fn host_config(engine: &Engine, record: &ContainerRecord) -> Result<serde_json::
         security.push("no-new-privileges".to_owned());
     }
     match &settings.security.seccomp {
-        Seccomp::Default => {}
+        Seccomp::Default | Seccomp::Text(_) => {}
         Seccomp::Unconfined => security.push("seccomp=unconfined".to_owned()),
         Seccomp::File(path) => security.push(format!("seccomp={}", path.display())),
     }
@@ -525,7 +619,7 @@ fn host_config(engine: &Engine, record: &ContainerRecord) -> Result<serde_json::
         },
         "NetworkMode": super::select::network_word(record),
         "PortBindings": {},
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": { "Name": settings.restart.as_str(), "MaximumRetryCount": settings.restart.limit() },
         "AutoRemove": settings.auto_remove,
         "Annotations": settings.annotations,
     }));
@@ -541,7 +635,9 @@ fn host_config(engine: &Engine, record: &ContainerRecord) -> Result<serde_json::
         "IpcMode": mode(&settings.ipc),
         "PidMode": mode(&settings.pid),
         "UTSMode": mode(&settings.uts),
-        "UsernsMode": "",
+        "UsernsMode": settings.userns.word(),
+        "IDMappings": settings.maps.as_ref().map(id_mappings),
+        "Cgroups": settings.cgroups.as_str(),
         "OomScoreAdj": settings.oom_score_adj.unwrap_or(0),
         "Privileged": settings.privileged,
         "PublishAllPorts": false,
@@ -550,7 +646,7 @@ fn host_config(engine: &Engine, record: &ContainerRecord) -> Result<serde_json::
         "ShmSize": settings.shm_size.unwrap_or(64_000 * 1024),
         "Runtime": "oci",
         "Isolation": "",
-        "Init": false,
+        "Init": settings.init,
     }));
     let devices: Vec<_> = settings
         .devices
@@ -580,6 +676,13 @@ fn host_config(engine: &Engine, record: &ContainerRecord) -> Result<serde_json::
         "NanoCpus": nano_cpus,
         "CgroupParent": settings.cgroup_parent.clone().unwrap_or_default(),
         "BlkioWeight": limits.blkio_weight.unwrap_or(0),
+        "BlkioWeightDevice": block_limits(limits, BlockLimitKind::Weight),
+        "BlkioDeviceReadBps": block_limits(limits, BlockLimitKind::ReadBps),
+        "BlkioDeviceWriteBps": block_limits(limits, BlockLimitKind::WriteBps),
+        "BlkioDeviceReadIOps": block_limits(limits, BlockLimitKind::ReadIops),
+        "BlkioDeviceWriteIOps": block_limits(limits, BlockLimitKind::WriteIops),
+        "CpuRealtimePeriod": limits.cpu_rt_period.unwrap_or(0),
+        "CpuRealtimeRuntime": limits.cpu_rt_runtime.unwrap_or(0),
         "CpuPeriod": limits.cpu_period.unwrap_or(0),
         "CpuQuota": limits.cpu_quota.unwrap_or(0),
         "CpusetCpus": limits.cpuset_cpus.clone().unwrap_or_default(),

@@ -34,7 +34,15 @@ impl Containers<'_> {
             } else {
                 None
             };
-            Ok(Some((record.created_nanos, summary(record, &seen, size))))
+            let health = match seen.is_running() {
+                true => self.engine.health(&record)?.map(|health| health.status),
+                false => None,
+            };
+            let restarts = match record.settings.restart {
+                crate::options::RestartPolicy::No => 0,
+                _ => self.engine.start_record(&record.id)?.restarts,
+            };
+            Ok(Some((record.created_nanos, summary(record, &seen, size, health, restarts))))
         })?;
         rows.sort_by(|(a, first), (b, second)| b.cmp(a).then_with(|| first.id.cmp(&second.id)));
         let mut rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
@@ -59,9 +67,15 @@ impl Containers<'_> {
     }
 }
 
-fn summary(record: ContainerRecord, seen: &Seen, size: Option<ContainerSize>) -> ContainerSummary {
+fn summary(
+    record: ContainerRecord,
+    seen: &Seen,
+    size: Option<ContainerSize>,
+    health: Option<super::HealthStatus>,
+    restarts: u32,
+) -> ContainerSummary {
     let command = record.argv();
-    let network = network_word(&record).to_owned();
+    let network = network_word(&record);
     ContainerSummary {
         id: record.id,
         name: record.name,
@@ -83,8 +97,9 @@ fn summary(record: ContainerRecord, seen: &Seen, size: Option<ContainerSize>) ->
         exposed_ports: record.settings.expose,
         network,
         auto_remove: record.settings.auto_remove,
-        restarts: seen.start.restarts,
+        restarts,
         labels: record.settings.labels,
         size,
+        health,
     }
 }

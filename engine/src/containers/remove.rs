@@ -4,7 +4,7 @@ use super::status::Seen;
 use super::{ContainerPruneRequest, Containers, Outcome, RemoveRequest, Status};
 use crate::events::{Event, EventType};
 use crate::filters::Filters;
-use crate::images::PruneReport;
+use crate::images::{ImageRemoveRequest, PruneReport};
 use crate::options::Namespace;
 use crate::state::{ContainerRecord, files, names};
 use crate::time::Instant;
@@ -88,6 +88,7 @@ impl Containers<'_> {
                 drop(lock);
                 continue;
             }
+            self.check_unneeded(&record)?;
             self.release_run(&record)?;
             state.remove(&record, self.engine)?;
             self.engine.tell_container(&record, "remove");
@@ -98,6 +99,19 @@ impl Containers<'_> {
             name: record.name.clone(),
             by: "a command that starts it again and again".to_owned(),
         })
+    }
+
+    /// Refuses to remove what other containers need.
+    fn check_unneeded(&self, record: &ContainerRecord) -> Result<()> {
+        let others = self.engine.state().list()?;
+        match others.into_iter().find(|other| other.settings.requires.contains(&record.id)) {
+            None => Ok(()),
+            Some(other) => Err(Error::InUse {
+                what: "container",
+                name: record.name.clone(),
+                by: format!("container {}, which needs it; remove that one first", other.name),
+            }),
+        }
     }
 
     /// Removes all containers that do not run.
@@ -167,6 +181,12 @@ impl Containers<'_> {
         if remove || (record.settings.auto_remove && ever_started) {
             state.remove(&record, self.engine)?;
             self.engine.tell_container(&record, "remove");
+            if record.settings.remove_image {
+                let request =
+                    ImageRemoveRequest { images: vec![record.image_id], ..ImageRemoveRequest::default() };
+                // another container or another name keeps it
+                let _ = self.engine.images().remove(&request);
+            }
         }
         Ok(())
     }

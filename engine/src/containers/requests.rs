@@ -1,129 +1,9 @@
 //! Plain requests and reports of the container verbs.
 
-use crate::images::{PullPolicy, RegistryOptions};
-use crate::options::{Device, Limits, Mount, Namespace, Network, Security, Ulimit};
+use super::CreateRequest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-
-/// Make a container.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CreateRequest {
-    /// Reference, ID or prefix of one.
-    pub image: String,
-    /// When the image is pulled.
-    #[serde(skip)]
-    pub pull: PullPolicy,
-    /// How it is pulled.
-    #[serde(skip)]
-    pub registry: RegistryOptions,
-    /// `os/arch[/variant]` of the image; `None` = the host's.
-    pub platform: Option<String>,
-    /// Name; `None` = a random one.
-    pub name: Option<String>,
-    /// Remove a container of the same name first.
-    #[serde(skip)]
-    pub replace: bool,
-    /// Command; empty = the image's.
-    pub command: Vec<String>,
-    /// Instead of the image's entry point (its CMD is dropped then too); an empty list = none.
-    pub entrypoint: Option<Vec<String>>,
-    /// Environment, over the image's.
-    pub env: Vec<(String, String)>,
-    /// Variables of the image to drop.
-    pub unset_env: Vec<String>,
-    /// Drop all variables of the image.
-    pub unset_env_all: bool,
-    /// `user[:group]`; `None` = the image's.
-    pub user: Option<String>,
-    /// Further groups, names or numbers.
-    pub groups: Vec<String>,
-    /// Working directory; `None` = the image's.
-    pub workdir: Option<String>,
-    /// Host name; `None` = first 12 digits of the ID, or the host's with its network.
-    pub hostname: Option<String>,
-    /// Labels, over the image's.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations of the runtime specification.
-    pub annotations: BTreeMap<String, String>,
-    /// Mounts.
-    pub mounts: Vec<Mount>,
-    /// Network.
-    pub network: Network,
-    /// Process namespace.
-    pub pid: Namespace,
-    /// IPC namespace.
-    pub ipc: Namespace,
-    /// Host name namespace.
-    pub uts: Namespace,
-    /// Cgroup namespace.
-    pub cgroupns: Namespace,
-    /// Lines `name:ip` for /etc/hosts.
-    pub add_hosts: Vec<String>,
-    /// Name servers; empty = the host's.
-    pub dns: Vec<String>,
-    /// Search domains.
-    pub dns_search: Vec<String>,
-    /// Resolver options.
-    pub dns_options: Vec<String>,
-    /// Leave /etc/hosts to the image.
-    pub no_hosts: bool,
-    /// Leave /etc/hostname to the image.
-    pub no_hostname: bool,
-    /// Give it a terminal.
-    pub tty: bool,
-    /// Keep standard input open.
-    pub interactive: bool,
-    /// Remove it when it exits.
-    pub auto_remove: bool,
-    /// Read-only root file system.
-    pub read_only: bool,
-    /// With `read_only`: tmpfs at /dev/shm, /run, /tmp and /var/tmp.
-    pub read_only_tmpfs: bool,
-    /// All capabilities and devices, no confinement.
-    pub privileged: bool,
-    /// Capabilities to add, with or without `CAP_`, or `ALL`.
-    pub cap_add: Vec<String>,
-    /// Capabilities to drop.
-    pub cap_drop: Vec<String>,
-    /// Confinement.
-    pub security: Security,
-    /// Limits of its cgroup.
-    pub limits: Limits,
-    /// Limits of its processes.
-    pub ulimits: Vec<Ulimit>,
-    /// Devices.
-    pub devices: Vec<Device>,
-    /// Kernel parameters.
-    pub sysctls: BTreeMap<String, String>,
-    /// Bytes of /dev/shm; `None` = 64000k.
-    pub shm_size: Option<i64>,
-    /// Octal mask; `None` = 0022.
-    pub umask: Option<u32>,
-    /// -1000..=1000.
-    pub oom_score_adj: Option<i32>,
-    /// Cgroup below which the container's is made.
-    pub cgroup_parent: Option<String>,
-    /// Instead of the image's STOPSIGNAL.
-    pub stop_signal: Option<String>,
-    /// Seconds between the stop signal and SIGKILL; `None` = 10.
-    pub stop_timeout: Option<u32>,
-    /// Ports to record as exposed, `80/tcp`.
-    pub expose: Vec<String>,
-    /// `k8s-file` (the same as `json-file`), `none`, or `passthrough`: the process gets the streams of whoever starts it;
-    /// `None` = k8s-file.
-    pub log_driver: Option<String>,
-    /// `path`, `max-size`, `tag`.
-    pub log_options: BTreeMap<String, String>,
-    /// File to write the container's ID to, which must not exist.
-    pub cidfile: Option<PathBuf>,
-    /// File to write the process ID to.
-    pub pidfile: Option<PathBuf>,
-    /// The command line as typed, for `inspect`.
-    pub create_command: Vec<String>,
-}
 
 /// What `create` made.
 #[derive(Debug, Clone)]
@@ -229,6 +109,8 @@ pub struct RunRequest {
     pub create: CreateRequest,
     /// `None` = detached: the call returns as soon as the process runs.
     pub attach: Option<Streams>,
+    /// Descriptors that the program gets from number 3 on.
+    pub preserved: Vec<OwnedFd>,
 }
 
 /// What a run did.
@@ -432,6 +314,8 @@ pub struct ContainerSummary {
     pub restarts: u32,
     /// With [`ContainerListRequest::size`].
     pub size: Option<ContainerSize>,
+    /// Where it runs and has a check.
+    pub health: Option<super::HealthStatus>,
 }
 
 /// Sizes of a container's file system.

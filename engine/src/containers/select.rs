@@ -2,12 +2,13 @@
 
 use super::{Containers, Outcome, Selection, Status};
 use crate::filters::{Filters, name_matches};
+use crate::options::RestartPolicy;
 use crate::state::ContainerRecord;
 use crate::time::Instant;
 use crate::{Engine, Error, Result};
 
 /// Keys of container filters.
-pub(super) const KEYS: [&str; 16] = [
+pub(super) const KEYS: [&str; 17] = [
     "id",
     "name",
     "label",
@@ -24,19 +25,21 @@ pub(super) const KEYS: [&str; 16] = [
     "health",
     "pod",
     "restart-policy",
+    "should-start-on-boot",
 ];
 
 /// Filters with the times of the containers that they name.
-pub(super) struct Matcher {
+pub(super) struct Matcher<'a> {
+    engine: &'a Engine,
     filters: Filters,
     before: Option<i64>,
     since: Option<i64>,
 }
 
-impl Matcher {
-    pub(super) fn new(engine: &Engine, texts: &[String]) -> Result<Self> {
+impl<'a> Matcher<'a> {
+    pub(super) fn new(engine: &'a Engine, texts: &[String]) -> Result<Self> {
         let filters = Filters::parse("containers", texts, &KEYS)?;
-        for key in ["health", "pod", "restart-policy"] {
+        for key in ["pod"] {
             if filters.has(key) {
                 return Err(Error::unsupported(format!("filter {key}"), "containers have none yet"));
             }
@@ -61,6 +64,9 @@ impl Matcher {
                 ));
             }
         }
+        for value in filters.values("should-start-on-boot") {
+            crate::filters::parse_bool("should-start-on-boot", value)?;
+        }
         for code in filters.values("exited") {
             if code.parse::<i32>().is_err() {
                 return Err(Error::invalid(format!("filter exited={code}"), "expected an exit code"));
@@ -69,7 +75,7 @@ impl Matcher {
         let created = |name: &String| engine.state().find(name).map(|record| record.created_nanos);
         let before = filters.values("before").iter().map(created).collect::<Result<Vec<_>>>()?;
         let since = filters.values("since").iter().map(created).collect::<Result<Vec<_>>>()?;
-        Ok(Self { before: before.into_iter().min(), since: since.into_iter().max(), filters })
+        Ok(Self { engine, before: before.into_iter().min(), since: since.into_iter().max(), filters })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -78,6 +84,30 @@ impl Matcher {
 
     pub(super) fn has_status(&self) -> bool {
         self.filters.has("status") || self.filters.has("exited")
+    }
+
+    fn matches_health(&self, record: &ContainerRecord) -> Result<bool> {
+        if !self.filters.has("health") {
+            return Ok(true);
+        }
+        let health = self.engine.health(record)?;
+        let word = health.map_or("none", |health| health.status.as_str());
+        Ok(self.filters.any("health", |wanted| wanted == word))
+    }
+
+    /// Whether a boot starts it: its policy says so, and nobody stopped it where that counts.
+    fn starts_on_boot(&self, record: &ContainerRecord) -> Result<bool> {
+        if !self.filters.has("should-start-on-boot") {
+            return Ok(true);
+        }
+        let starts = match record.settings.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => !self.engine.start_record(&record.id)?.stopped_by_user,
+            RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
+        };
+        Ok(self.filters.any("should-start-on-boot", |wanted| {
+            crate::filters::parse_bool("should-start-on-boot", wanted).is_ok_and(|wanted| wanted == starts)
+        }))
     }
 
     pub(super) fn matches(&self, record: &ContainerRecord, status: Status, exit_code: i32) -> Result<bool> {
@@ -99,6 +129,9 @@ impl Matcher {
                 record.settings.mounts.iter().any(|mount| mount.destination == std::path::Path::new(volume))
             })
             && filters.any("command", |command| record.argv().first().is_some_and(|first| first == command))
+            && filters.any("restart-policy", |policy| record.settings.restart.is_named(policy))
+            && self.matches_health(record)?
+            && self.starts_on_boot(record)?
             && self.before.is_none_or(|before| record.created_nanos < before)
             && self.since.is_none_or(|since| record.created_nanos > since)
             && filters.until(Instant(record.created_nanos))?)
@@ -118,10 +151,13 @@ fn is_image(record: &ContainerRecord, image: &str) -> bool {
         .any(|name| name == image || name.strip_suffix(image).is_some_and(|before| before.ends_with('/')))
 }
 
-pub(super) fn network_word(record: &ContainerRecord) -> &'static str {
-    match record.settings.network {
-        crate::options::Network::Host => "host",
-        _ => "none",
+pub(super) fn network_word(record: &ContainerRecord) -> String {
+    use crate::options::Network;
+    match &record.settings.network {
+        Network::Host => "host".to_owned(),
+        Network::Container(id) => format!("container:{id}"),
+        Network::Path(path) => format!("ns:{}", path.display()),
+        Network::None | Network::Default => "none".to_owned(),
     }
 }
 

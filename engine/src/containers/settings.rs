@@ -1,9 +1,13 @@
 //! What a container is: the request with the image's settings merged in. Pure.
 
 use super::CreateRequest;
-use crate::options::{Network, parse_size};
+use crate::options::{
+    CgroupsMode, ImageVolumes, Mount, Namespace, Network, OnFailure, RestartPolicy, SdNotify, SystemdMode,
+    parse_size,
+};
 use crate::{Error, Result};
 use oci::ContainerConfig;
+use std::path::Path;
 
 /// Entry point and command as they run.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,6 +65,14 @@ pub(super) fn merge(mut request: CreateRequest, image: &ContainerConfig, id: &st
     if request.stop_timeout.is_none() {
         request.stop_timeout = image.stop_timeout.and_then(|seconds| u32::try_from(seconds).ok());
     }
+    request.health_check = request.health.merge(image.healthcheck.as_ref())?;
+    if request.image_volumes == ImageVolumes::Tmpfs {
+        for volume in image.volumes.keys() {
+            if !request.mounts.iter().any(|mount| mount.destination == Path::new(volume)) {
+                request.mounts.push(Mount::parse_tmpfs(volume)?);
+            }
+        }
+    }
     for port in image.exposed_ports.keys() {
         if !request.expose.contains(port) {
             request.expose.push(port.clone());
@@ -70,7 +82,7 @@ pub(super) fn merge(mut request: CreateRequest, image: &ContainerConfig, id: &st
         request.network = Network::None;
     }
     if request.hostname.is_none() && request.uts != crate::options::Namespace::Host {
-        request.hostname = match request.network {
+        request.hostname = match &request.network {
             Network::Host => None,
             _ => Some(id[..12].to_owned()),
         };
@@ -96,10 +108,103 @@ fn environment(request: &CreateRequest, image: &ContainerConfig) -> Vec<(String,
     for (name, value) in &request.env {
         set(name, value);
     }
+    for (name, text) in &request.env_merge {
+        let known = |wanted: &str| {
+            env.iter().find(|(known, _)| known == wanted).map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        let value = expanded(text, known);
+        match env.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => env.push((name.clone(), value)),
+        }
+    }
     env
 }
 
+/// A text with the values of `${NAME}` and `$NAME` in it.
+fn expanded(text: &str, value_of: impl Fn(&str) -> String) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let (name, after) = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some(parts) => parts,
+            None => {
+                let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+                rest.split_at(end.unwrap_or(rest.len()))
+            }
+        };
+        if name.is_empty() {
+            out.push('$');
+        } else {
+            out.push_str(&value_of(name));
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Options that exclude each other or ask for what is not there.
+fn check_combinations(request: &CreateRequest) -> Result<()> {
+    let invalid = |what: &str, reason: &str| Err(Error::invalid(what, reason.to_owned()));
+    let policy = request.restart;
+    if request.auto_remove && policy != RestartPolicy::No {
+        return invalid("restart", "--rm and a restart policy exclude each other");
+    }
+    if let Some(check) = &request.health_check
+        && check.on_failure == OnFailure::Restart
+        && policy != RestartPolicy::No
+    {
+        return invalid("health-on-failure restart", "it cannot be combined with a restart policy");
+    }
+    if request.sdnotify == SdNotify::Healthy && request.health_check.is_none() {
+        return invalid(
+            "sdnotify healthy",
+            "the container has no health check: give it one with --health-cmd",
+        );
+    }
+    if request.no_passwd && (request.passwd_entry.is_some() || request.group_entry.is_some()) {
+        return invalid("passwd-entry", "--passwd=false leaves the files as they are");
+    }
+    if let Some(path) = &request.init_path
+        && !path.is_file()
+    {
+        return invalid(&format!("init-path {}", path.display()), "there is no such program");
+    }
+    if request.init && request.systemd == SystemdMode::Always {
+        return invalid("init", "--init and --systemd=always exclude each other");
+    }
+    if let Some(zone) = &request.timezone {
+        super::specification::read_zone(zone)?;
+    }
+    if let Some(path) = request.hosts_file.as_deref()
+        && !matches!(path, "image" | "none")
+        && !Path::new(path).is_file()
+    {
+        return invalid(&format!("hosts-file {path}"), "there is no such file");
+    }
+    if !matches!(request.cgroups, CgroupsMode::Enabled) && request.cgroup_parent.is_some() {
+        return invalid("cgroup-parent", "it needs --cgroups=enabled");
+    }
+    if request.security.labels.iter().any(|label| label != "disable" && label != "nested")
+        && Path::new("/sys/fs/selinux/enforce").exists()
+    {
+        return Err(Error::unsupported(
+            "security-opt label",
+            "labels of SELinux are not built yet; use label=disable",
+        ));
+    }
+    let joins = |namespace: &Namespace| matches!(namespace, Namespace::Container(_) | Namespace::Path(_));
+    if joins(&request.uts) && request.domainname.is_some() {
+        return invalid("domainname", "it is the other container's with its UTS namespace");
+    }
+    Ok(())
+}
+
 fn check(request: &CreateRequest) -> Result<()> {
+    check_combinations(request)?;
     let mut destinations: Vec<&std::path::Path> = Vec::new();
     for mount in &request.mounts {
         if destinations.contains(&mount.destination.as_path()) {
@@ -249,6 +354,18 @@ mod tests {
     }
 
     #[test]
+    fn values_may_name_others() {
+        let value_of = |name: &str| format!("<{name}>");
+        assert_eq!(expanded("a${B}c$D-e", value_of), "a<B>c<D>-e");
+        assert_eq!(expanded("$", value_of), "$");
+        assert_eq!(expanded("x${", value_of), "x${");
+        let request =
+            CreateRequest { env_merge: vec![("A".into(), "${A}:more".into())], ..CreateRequest::default() };
+        let env = environment(&request, &image());
+        assert!(env.contains(&("A".to_owned(), "1:more".to_owned())), "{env:?}");
+    }
+
+    #[test]
     fn mistakes_are_found_before_anything_is_made() {
         let id = "a".repeat(64);
         for bad in [
@@ -256,6 +373,10 @@ mod tests {
             CreateRequest { log_driver: Some("journald".into()), ..CreateRequest::default() },
             CreateRequest { add_hosts: vec!["x".into()], ..CreateRequest::default() },
             CreateRequest { dns: vec!["x".into()], ..CreateRequest::default() },
+            CreateRequest { auto_remove: true, restart: RestartPolicy::Always, ..CreateRequest::default() },
+            CreateRequest { sdnotify: SdNotify::Healthy, ..CreateRequest::default() },
+            CreateRequest { timezone: Some("../etc/passwd".into()), ..CreateRequest::default() },
+            CreateRequest { init_path: Some("/no/such/init".into()), ..CreateRequest::default() },
         ] {
             assert!(merge(bad, &ContainerConfig::default(), &id).is_err());
         }

@@ -5,25 +5,33 @@ use super::settings::{log_max_bytes, passes_streams_on};
 use super::{Containers, Outcome, Ran, RunRequest, Selection, SessionEnd, Streams};
 use crate::entry::CleanupTask;
 use crate::images::TransferProgress;
-use crate::options::{Namespace, Network};
-use crate::sandbox::{Names, ResolverFiles, View, known_user_in, note_group};
-use crate::spec::{self, NamespaceSource, Namespaces, SpecOptions};
+use crate::options::{CgroupsMode, RestartPolicy};
+use crate::sandbox::{View, note_group};
 use crate::state::{ContainerLock, ContainerRecord, files};
 use crate::time::Instant;
-use crate::{Engine, Error, Result};
-use oci_spec::runtime::{BoxBuilder, Spec};
+use crate::{Error, Result};
+use oci_spec::runtime::BoxBuilder;
 use runtime::attach::Client;
-use runtime::{Launch, LaunchMode, Launched, LogConfig, OutputMode, Rootfs, StdinMode};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use runtime::{CgroupSetup, Launch, LaunchMode, Launched, LogConfig, OutputMode, Rootfs, StdinMode};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// How a container is started.
+#[derive(Debug, Default)]
+struct Start {
+    /// `None` = in the background.
+    attach: Option<Streams>,
+    /// Further descriptors for the program.
+    preserved: Vec<OwnedFd>,
+}
 
 impl Containers<'_> {
     /// Makes a container and starts it.
     pub fn run(&self, request: RunRequest, progress: TransferProgress<'_>) -> Result<Ran> {
-        let RunRequest { create, attach } = request;
+        let RunRequest { create, attach, preserved } = request;
         self.engine.spawner()?;
         let (record, lock, mut warnings) = self.make(&create, true, progress)?;
-        let result = self.start_locked(&record, lock, attach, &mut warnings);
+        let result = self.begin(&record, lock, Start { attach, preserved }, &mut warnings);
         let container = super::Created { id: record.id.clone(), name: record.name.clone(), warnings };
         match result {
             Ok(end) => Ok(Ran { container, end }),
@@ -51,7 +59,7 @@ impl Containers<'_> {
     pub(super) fn start_detached(&self, record: &ContainerRecord) -> Result<()> {
         let (record, lock) = self.lock_stopped(record)?;
         let Some(lock) = lock else { return Ok(()) };
-        self.start_locked(&record, lock, None, &mut Vec::new()).map(drop)
+        self.begin(&record, lock, Start::default(), &mut Vec::new()).map(drop)
     }
 
     /// Starts a container and joins its streams.
@@ -62,7 +70,8 @@ impl Containers<'_> {
             // it runs already: the streams are joined all the same
             None => self.attach(&record.id, streams),
             Some(lock) => {
-                let end = self.start_locked(&record, lock, Some(streams), &mut Vec::new())?;
+                let start = Start { attach: Some(streams), ..Start::default() };
+                let end = self.begin(&record, lock, start, &mut Vec::new())?;
                 Ok(end.unwrap_or(SessionEnd::Detached))
             }
         }
@@ -77,17 +86,45 @@ impl Containers<'_> {
         if self.engine.is_running(&record.id)? { Ok((record, None)) } else { Ok((record, Some(lock))) }
     }
 
-    fn start_locked(
+    /// Starts a container because the user says so, and follows its restart policy while it is attached.
+    fn begin(
         &self,
         record: &ContainerRecord,
         lock: ContainerLock,
-        attach: Option<Streams>,
+        start: Start,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<SessionEnd>> {
+        for id in &record.settings.requires {
+            let required = self.engine.state().find(id)?;
+            if !self.engine.is_running(&required.id)? {
+                self.start_detached(&required)?;
+            }
+        }
+        self.engine.note_start(&record.id, |start| {
+            (start.since_start, start.in_a_row, start.stopped_by_user) = (0, 0, false);
+        })?;
+        let Start { attach, preserved } = start;
+        let mut end = self.start_locked(record, lock, attach.as_ref(), preserved, warnings)?;
+        while matches!(end, Some(SessionEnd::Exited(_)))
+            && let Some((record, lock)) = self.next_start(&record.id)?
+        {
+            end = self.start_locked(&record, lock, attach.as_ref(), Vec::new(), warnings)?;
+        }
+        Ok(end)
+    }
+
+    pub(super) fn start_locked(
+        &self,
+        record: &ContainerRecord,
+        lock: ContainerLock,
+        attach: Option<&Streams>,
+        preserved: Vec<OwnedFd>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<SessionEnd>> {
         let tty = record.settings.tty;
         // before the process starts, so that no signal falls between
-        let signals = attach.as_ref().map(|streams| Signals::install(streams, tty));
-        let launched = match self.launch(record, attach.as_ref(), warnings) {
+        let signals = attach.map(|streams| Signals::install(streams, tty));
+        let launched = match self.launch(record, attach, preserved, warnings) {
             Ok(launched) => launched,
             Err(error) => {
                 let text = error.to_string();
@@ -105,6 +142,10 @@ impl Containers<'_> {
         if let Some(pidfile) = &record.settings.pidfile {
             files::write(pidfile, launched.init_pid.to_string().as_bytes(), 0o644, false)?;
         }
+        if let Some(pidfile) = &record.settings.conmon_pidfile {
+            files::write(pidfile, launched.monitor_pid.to_string().as_bytes(), 0o644, false)?;
+        }
+        super::notify::started(self.engine, record, launched.monitor_pid)?;
         let (Some(streams), Some(signals)) = (attach, signals) else {
             launched.release();
             return Ok(None);
@@ -122,7 +163,7 @@ impl Containers<'_> {
             Error::os("attach to the new container", std::io::Error::from(std::io::ErrorKind::NotConnected))
         })?;
         let run_dir = self.engine.state().run_directory(&record.id);
-        match pump(client, &run_dir, &streams, tty, &signals)? {
+        match pump(client, &run_dir, streams, tty, &signals)? {
             Pumped::Detached => {
                 launched.release();
                 Ok(Some(SessionEnd::Detached))
@@ -168,11 +209,41 @@ impl Containers<'_> {
         }
     }
 
+    /// The root file system of a container, and a look into it.
+    fn rootfs(&self, record: &ContainerRecord) -> Result<(View, Rootfs)> {
+        let own =
+            || {
+                self.engine.store()?.snapshots().mounts(&record.snapshot).map_err(crate::error::storage(
+                    format!("find the file system of container {}", record.name),
+                ))
+            };
+        Ok(match &record.settings.rootfs {
+            None => {
+                let mounts = own()?;
+                (View::of_mounts(&mounts)?, Rootfs::Mounts(mounts))
+            }
+            Some(directory) => {
+                let mounts = match directory.overlay {
+                    true => super::rootfs::over(&directory.path, &own()?)?,
+                    false => vec![sys::mount::Mount::bind_recursive(&directory.path)],
+                };
+                (
+                    View::of_mounts(&mounts)?,
+                    match directory.overlay {
+                        true => Rootfs::Mounts(mounts),
+                        false => Rootfs::Path(directory.path.clone()),
+                    },
+                )
+            }
+        })
+    }
+
     /// Starts the process; the caller holds the lock.
     fn launch(
         &self,
         record: &ContainerRecord,
         attach: Option<&Streams>,
+        preserved: Vec<OwnedFd>,
         warnings: &mut Vec<String>,
     ) -> Result<Launched> {
         let engine = self.engine;
@@ -182,12 +253,10 @@ impl Containers<'_> {
         files::remove_file(&engine.state().directory(&record.id).join("exit.json"))?;
         let run_dir = engine.state().run_directory(&record.id);
         files::create_directory(&run_dir)?;
-        let mounts = engine
-            .store()?
-            .snapshots()
-            .mounts(&record.snapshot)
-            .map_err(crate::error::storage(format!("find the file system of container {}", record.name)))?;
-        let mut spec = self.spec(record, &mounts, &run_dir)?;
+        let (view, rootfs) = self.rootfs(record)?;
+        let notify = super::notify::Relay::open(engine, record, &run_dir)?;
+        let mut spec =
+            self.spec(record, view, &run_dir, notify.as_ref().map(|relay| relay.directory.as_path()))?;
         warnings.extend(engine.unlimited(&settings.limits)?);
         if let (true, Some(streams)) = (settings.tty, attach)
             && let Some((rows, columns)) = terminal_size(streams)
@@ -198,7 +267,14 @@ impl Containers<'_> {
         }
         files::write_json(&run_dir.join("config.json"), &spec, false)?;
 
-        let mut launch = Launch::new(record.id.clone(), &run_dir, &spec, Rootfs::Mounts(mounts));
+        let mut launch = Launch::new(record.id.clone(), &run_dir, &spec, rootfs);
+        launch.map_owners = settings.maps.is_some()
+            && !settings.owners_shifted
+            && settings.rootfs.as_ref().is_none_or(|rootfs| rootfs.overlay || rootfs.id_mapped);
+        launch.init = settings.init && settings.init_path.is_none();
+        launch.timeout = (settings.timeout > 0).then(|| Duration::from_secs(settings.timeout.into()));
+        launch.preserved = preserved;
+        launch.notify = notify.map(|relay| (relay.socket, relay.manager));
         launch.mtab = true;
         launch.stdin = match (settings.interactive, attach) {
             (false, _) => StdinMode::Null,
@@ -223,12 +299,26 @@ impl Containers<'_> {
             launch.log =
                 Some(LogConfig { path: engine.log_path(record), max_bytes: log_max_bytes(settings)? });
         }
-        launch.cgroup = engine.cgroup_setup(&spec)?;
+        launch.cgroup = match settings.cgroups {
+            CgroupsMode::Disabled => CgroupSetup::None,
+            _ => engine.cgroup_setup(&spec)?,
+        };
         note_group(&run_dir, &launch.cgroup)?;
-        launch.cleanup_argv = CleanupTask::new(engine, record.id.clone(), None).argv()?;
+        let task = CleanupTask {
+            restarts: settings.restart != RestartPolicy::No,
+            ..CleanupTask::new(engine, record.id.clone(), None)
+        };
+        launch.cleanup_argv = task.argv()?;
+        let begun = Instant::now();
+        if let Some(check) = &settings.health_check {
+            engine.begin_health(record, begun.0)?;
+            if !check.interval.is_zero() || check.startup.is_some() {
+                launch.health_argv = CleanupTask { health: true, restarts: false, ..task }.argv()?;
+            }
+        }
         launch.mode = LaunchMode::Detached;
         launch.runtime = record.runtime.clone();
-        let started = Instant::now();
+        let started = begun;
         let launched = engine
             .spawner()?
             .launch(launch)
@@ -236,106 +326,7 @@ impl Containers<'_> {
         engine.note_start(&record.id, |start| {
             start.started_nanos = started.0;
             start.error.clear();
-            start.stopped_by_user = false;
         })?;
         Ok(launched)
     }
-
-    fn spec(&self, record: &ContainerRecord, mounts: &[sys::mount::Mount], run_dir: &Path) -> Result<Spec> {
-        let engine = self.engine;
-        let settings = &record.settings;
-        let view = View::of_mounts(mounts)?;
-        let name = settings.user.as_deref().unwrap_or_default();
-        let (user, mut user_files) = known_user_in(&view, name, &settings.groups, run_dir)?;
-        drop(view);
-        let namespaces = Namespaces {
-            pid: engine.namespace_source(&settings.pid, "pid")?,
-            ipc: engine.namespace_source(&settings.ipc, "ipc")?,
-            uts: engine.namespace_source(&settings.uts, "uts")?,
-            network: match settings.network {
-                Network::Host => NamespaceSource::Host,
-                Network::None | Network::Default => NamespaceSource::New,
-            },
-            cgroup: match &settings.cgroupns {
-                Namespace::Private => None,
-                other => Some(engine.namespace_source(other, "cgroup")?),
-            },
-            user: None,
-        };
-        let names = Names {
-            hostname: match (&settings.hostname, settings.network) {
-                (Some(name), _) => Some(name.clone()),
-                (None, Network::Host) => None,
-                (None, _) => Some(record.id[..12].to_owned()),
-            },
-            aliases: vec![record.name.clone()],
-            add_hosts: settings.add_hosts.clone(),
-            resolver: ResolverFiles {
-                servers: settings.dns.clone(),
-                search: settings.dns_search.clone(),
-                options: settings.dns_options.clone(),
-            },
-            host_network: settings.network == Network::Host,
-            no_hosts: settings.no_hosts,
-            no_hostname: settings.no_hostname,
-            containerenv: Some(if settings.privileged {
-                containerenv(engine, record)
-            } else {
-                String::new()
-            }),
-        };
-        let size = settings.shm_size.map(|size| {
-            u64::try_from(size).map_err(|_| Error::invalid(format!("shm-size {size}"), "it is below 0"))
-        });
-        let options = SpecOptions {
-            id: record.id.clone(),
-            rootfs: PathBuf::from("/"),
-            args: record.argv(),
-            env: settings.env.clone(),
-            unset_env: settings.unset_env.clone(),
-            unset_env_all: settings.unset_env_all,
-            cwd: settings.workdir.as_ref().map(PathBuf::from),
-            user,
-            terminal: settings.tty,
-            hostname: settings.hostname.clone(),
-            namespaces,
-            mounts: settings.mounts.clone(),
-            files: {
-                user_files.extend(names.write(run_dir)?);
-                user_files
-            },
-            shm_size_bytes: size.transpose()?,
-            read_only: settings.read_only,
-            read_only_tmpfs: settings.read_only_tmpfs,
-            privileged: settings.privileged,
-            cap_add: settings.cap_add.clone(),
-            cap_drop: settings.cap_drop.clone(),
-            security: settings.security.clone(),
-            seccomp_profile: engine.seccomp_profile(&settings.security)?,
-            limits: settings.limits.clone(),
-            ulimits: settings.ulimits.clone(),
-            devices: settings.devices.clone(),
-            sysctls: settings.sysctls.clone(),
-            umask: settings.umask,
-            oom_score_adj: settings.oom_score_adj,
-            cgroup_path: Some(engine.cgroup_path(settings.cgroup_parent.as_deref(), &record.id)?),
-            annotations: settings.annotations.clone(),
-            ..SpecOptions::default()
-        };
-        Ok(spec::build(&options, engine.host()?)?.spec)
-    }
-}
-
-/// The text by which programs see that they run in a container, with Podman's keys. A container that is not privileged
-/// is told only that it is one.
-fn containerenv(engine: &Engine, record: &ContainerRecord) -> String {
-    format!(
-        "engine=\"davit-{}\"\nname=\"{}\"\nid=\"{}\"\nimage=\"{}\"\nimageid=\"{}\"\nrootless={}\n",
-        env!("CARGO_PKG_VERSION"),
-        record.name,
-        record.id,
-        record.image_name,
-        record.image_id,
-        u8::from(engine.config().identity.rootless),
-    )
 }

@@ -107,6 +107,10 @@ impl Engine {
     /// Notes something about the last start, beside what is noted.
     pub(crate) fn note_start(&self, id: &str, change: impl FnOnce(&mut StartRecord)) -> Result<()> {
         let path = self.state().directory(id).join("start.json");
+        // a stop and a start may come at the same time, and both add to what is there
+        let lock = path.with_extension("lock");
+        let _lock = sys::lock::exclusive(&lock)
+            .map_err(|error| crate::Error::os(format!("lock {}", lock.display()), error.source))?;
         let mut start: StartRecord = files::read_json(&path)?.unwrap_or_default();
         start.version = 1;
         change(&mut start);

@@ -1,6 +1,6 @@
 //! `stop`, `kill`, `restart`, `pause`, `unpause`, `wait`.
 
-use super::{Containers, Outcome, Selection, Status, StopRequest};
+use super::{Containers, HealthStatus, Outcome, Selection, Status, StopRequest};
 use crate::events::Event;
 use crate::state::ContainerRecord;
 use crate::{Error, Result};
@@ -41,7 +41,11 @@ impl Containers<'_> {
         timeout: Option<i64>,
         signal: Option<i32>,
     ) -> Result<bool> {
-        let seen = self.engine.seen(&record.id)?;
+        let mut seen = self.engine.seen(&record.id)?;
+        if !seen.is_running() {
+            // with a policy it may be about to run again
+            seen = self.give_up_restart(record, seen)?;
+        }
         if !seen.is_running() {
             return Ok(false);
         }
@@ -134,7 +138,8 @@ impl Containers<'_> {
             if !seen.is_running() {
                 return Err(not(record, "kill", seen.status));
             }
-            if number == SIGKILL {
+            let stop = record.settings.stop_signal.as_deref().and_then(sys::signal::parse);
+            if matches!(number, SIGKILL | SIGTERM) || stop == Some(number) {
                 self.engine.note_start(&record.id, |start| start.stopped_by_user = true)?;
             }
             let run_dir = self.engine.state().run_directory(&record.id);
@@ -187,7 +192,7 @@ impl Containers<'_> {
     /// Waits until a container has one of these states (empty = stopped or exited) and returns its exit code.
     pub fn wait(&self, name: &str, conditions: &[String]) -> Result<i32> {
         let record = self.engine.state().find(name)?;
-        let mut wanted = Vec::new();
+        let (mut wanted, mut health) = (Vec::new(), Vec::new());
         for condition in conditions {
             wanted.push(match condition.as_str() {
                 "created" | "configured" => Status::Created,
@@ -195,7 +200,12 @@ impl Containers<'_> {
                 "paused" => Status::Paused,
                 "stopped" | "exited" | "stopping" => Status::Exited,
                 "removing" => Status::Removing,
-                "healthy" | "unhealthy" | "initialized" => {
+                "healthy" | "unhealthy" => {
+                    let healthy = condition == "healthy";
+                    health.push(if healthy { HealthStatus::Healthy } else { HealthStatus::Unhealthy });
+                    continue;
+                }
+                "initialized" => {
                     return Err(Error::unsupported(
                         format!("condition {condition}"),
                         "containers have no such state yet",
@@ -204,7 +214,7 @@ impl Containers<'_> {
                 other => return Err(Error::invalid(format!("condition {other}"), "unknown state")),
             });
         }
-        if wanted.is_empty() {
+        if wanted.is_empty() && health.is_empty() {
             wanted.push(Status::Exited);
         }
         let run_dir = self.engine.state().run_directory(&record.id);
@@ -213,7 +223,13 @@ impl Containers<'_> {
             if wanted.contains(&seen.status) {
                 return Ok(seen.exit_code());
             }
-            if wanted == [Status::Exited] && seen.is_running() {
+            if !health.is_empty() && seen.is_running() {
+                let found = self.engine.health(&record)?.map(|found| found.status);
+                if found.is_some_and(|found| health.contains(&found)) {
+                    return Ok(seen.exit_code());
+                }
+            }
+            if health.is_empty() && wanted == [Status::Exited] && seen.is_running() {
                 if let Ok(Some(exit)) = runtime::wait(&run_dir, None) {
                     return Ok(exit.code);
                 }

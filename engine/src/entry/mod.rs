@@ -72,6 +72,12 @@ pub(crate) struct CleanupTask {
     /// An exec session of the container that has ended, not the container itself.
     #[serde(default)]
     pub(crate) exec: Option<String>,
+    /// Look at the container's health instead.
+    #[serde(default)]
+    pub(crate) health: bool,
+    /// After the cleanup the container's restart policy is followed.
+    #[serde(default)]
+    pub(crate) restarts: bool,
 }
 
 impl CleanupTask {
@@ -87,6 +93,8 @@ impl CleanupTask {
             keeps_events: config.keeps_events,
             id,
             exec,
+            health: false,
+            restarts: false,
         }
     }
 
@@ -112,11 +120,26 @@ fn cleanup(task: &OsString) -> Result<()> {
         ..crate::EngineOptions::default()
     };
     let identity = Identity { uid: task.uid, rootless: task.rootless };
-    let engine = crate::Engine::open(options, Entered { warnings: Vec::new(), identity, spawner: None })?;
+    let spawner = if task.health || task.restarts { Some(fork_spawner()?) } else { None };
+    let engine = crate::Engine::open(options, Entered { warnings: Vec::new(), identity, spawner })?;
+    if task.health {
+        return engine.containers().check_health_in_time(&task.id);
+    }
     match task.exec {
         Some(session) => engine.containers().end_exec(&task.id, &session),
-        None => engine.containers().cleanup(&task.id, false),
+        None => {
+            engine.containers().cleanup(&task.id, false)?;
+            if task.restarts { engine.containers().restart_by_policy(&task.id) } else { Ok(()) }
+        }
     }
+}
+
+fn fork_spawner() -> Result<Spawner> {
+    Spawner::fork().map_err(|error| Error::Part {
+        attempt: "fork the spawner".to_owned(),
+        kind: crate::ErrorKind::Internal,
+        source: Box::new(error),
+    })
 }
 
 /// Enters the user's user namespace where that is needed, and forks the spawner where something is to be launched.
@@ -133,11 +156,7 @@ pub fn enter(needs: Needs) -> Result<Entered> {
         warnings.extend(rootless::enter(identity)?);
     }
     let spawner = match needs {
-        Needs::Launch => Some(Spawner::fork().map_err(|error| Error::Part {
-            attempt: "fork the spawner".to_owned(),
-            kind: crate::ErrorKind::Internal,
-            source: Box::new(error),
-        })?),
+        Needs::Launch => Some(fork_spawner()?),
         Needs::Nothing | Needs::Store => None,
     };
     Ok(Entered { warnings, identity, spawner })

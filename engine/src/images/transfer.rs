@@ -368,7 +368,7 @@ impl Images<'_> {
         };
         let (transport, rest) = split_transport(&destination);
         if transport != "docker" {
-            return self.push_archive(&named, transport, rest, compression, request.format, progress);
+            return self.push_archive(named, transport, rest, compression, request.format, progress);
         }
         let reference = match Name::parse(rest)
             .map_err(crate::error::registry(format!("read the destination {rest}")))?

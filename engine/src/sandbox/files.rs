@@ -21,6 +21,29 @@ impl Resolver {
     }
 }
 
+/// What /etc/hosts begins with.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum HostsBase {
+    /// The host's.
+    #[default]
+    Host,
+    /// A file of the host.
+    File(PathBuf),
+    /// This text.
+    Text(String),
+}
+
+impl HostsBase {
+    fn read(&self) -> Result<String> {
+        match self {
+            Self::Host => Ok(std::fs::read_to_string("/etc/hosts").unwrap_or_default()),
+            Self::Text(text) => Ok(text.clone()),
+            Self::File(path) => std::fs::read_to_string(path)
+                .map_err(|error| Error::os(format!("read the hosts file {}", path.display()), error)),
+        }
+    }
+}
+
 /// What the files say.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names {
@@ -33,6 +56,7 @@ pub(crate) struct Names {
     pub(crate) resolver: Resolver,
     /// Whether it has the host's network.
     pub(crate) host_network: bool,
+    pub(crate) hosts: HostsBase,
     pub(crate) no_hosts: bool,
     pub(crate) no_hostname: bool,
     /// Text of /run/.containerenv.
@@ -51,7 +75,7 @@ impl Names {
             Ok(())
         };
         if !self.no_hosts {
-            let base = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+            let base = self.hosts.read()?;
             add("hosts", "/etc/hosts", &self.hosts(&base)?)?;
         }
         // a container with the host's network has the host's name, which its image cannot know

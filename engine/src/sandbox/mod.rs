@@ -3,22 +3,26 @@
 //! What both have in common lies here: looking into a root file system that is not mounted anywhere, the files that
 //! the engine binds into it, and the step from a spec to the runtime.
 
+mod accounts;
 mod emulation;
 mod files;
+mod owners;
 mod repair;
 mod step;
 mod view;
 
-pub(crate) use files::{Names, Resolver as ResolverFiles};
+pub(crate) use accounts::{AccountEntries, accounts, known_user_in, user_in};
+pub(crate) use files::{HostsBase, Names, Resolver as ResolverFiles};
+pub(crate) use owners::shift as shift_owners;
 pub(crate) use step::{StepExecutor, StepSettings};
 pub(crate) use view::View;
 
 use crate::options::Namespace;
-use crate::spec::{NamespaceSource, ResolvedUser, completed, resolve_user};
+use crate::spec::NamespaceSource;
 use crate::{Engine, Error, ErrorKind, Result};
 use runtime::CgroupSetup;
 use runtime::cgroup::Manager;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A profile that the administrator put in place of the built-in one.
 const SECCOMP_OVERRIDE: &str = "/etc/containers/seccomp.json";
@@ -30,6 +34,7 @@ impl Engine {
         let read = |path: &Path| crate::state::files::read(path);
         match &security.seccomp {
             Seccomp::Unconfined => Ok(None),
+            Seccomp::Text(text) => Ok(Some(text.clone().into_bytes())),
             Seccomp::Default => read(Path::new(SECCOMP_OVERRIDE)),
             Seccomp::File(path) => read(path)?.map(Some).ok_or_else(|| {
                 Error::os(
@@ -43,7 +48,8 @@ impl Engine {
     /// Where a namespace comes from; `kind` is its name in /proc/PID/ns.
     pub(crate) fn namespace_source(&self, namespace: &Namespace, kind: &str) -> Result<NamespaceSource> {
         match namespace {
-            Namespace::Private => Ok(NamespaceSource::New),
+            Namespace::Private | Namespace::None => Ok(NamespaceSource::New),
+            Namespace::Path(path) => Ok(NamespaceSource::Path(path.clone())),
             Namespace::Host => Ok(NamespaceSource::Host),
             Namespace::Container(name) => {
                 let record = self.state().find(name)?;
@@ -104,42 +110,6 @@ pub(crate) fn release(run_dir: &Path) -> Result<()> {
         manager.delete().map_err(group)?;
     }
     Ok(())
-}
-
-/// Resolves a user against the files of a root file system.
-pub(crate) fn user_in(view: &View, user: &str, groups: &[String]) -> Result<ResolvedUser> {
-    let (passwd, group) = accounts(view)?;
-    resolve_user(user, &passwd, &group, groups)
-}
-
-/// The passwd and group files of a root file system; empty where there are none.
-fn accounts(view: &View) -> Result<(Vec<u8>, Vec<u8>)> {
-    /// Longest file that is read, bytes.
-    const MAX: u64 = 4 << 20;
-    let read = |path: &str| view.read(Path::new(path), MAX).map(Option::unwrap_or_default);
-    Ok((read("etc/passwd")?, read("etc/group")?))
-}
-
-/// Resolves a user, and where passwd or group do not know it writes files that do into `directory`. Gives their sources
-/// and destinations.
-pub(crate) fn known_user_in(
-    view: &View,
-    user: &str,
-    groups: &[String],
-    directory: &Path,
-) -> Result<(ResolvedUser, Vec<(PathBuf, PathBuf)>)> {
-    let (passwd, group) = accounts(view)?;
-    let user = resolve_user(user, &passwd, &group, groups)?;
-    let (passwd, group) = completed(&user, &passwd, &group);
-    let mut made = Vec::new();
-    for (name, text) in [("passwd", passwd), ("group", group)] {
-        if let Some(text) = text {
-            let path = directory.join(name);
-            crate::state::files::write(&path, &text, 0o644, false)?;
-            made.push((path, Path::new("/etc").join(name)));
-        }
-    }
-    Ok((user, made))
 }
 
 /// Makes a working directory that is missing, mounting the writable root file system for that moment only.

@@ -119,7 +119,7 @@ impl<'a> StepExecutor<'a> {
         user.additional_gids.extend(described.groups.iter().copied());
         let cwd = if step.cwd.is_empty() { "/" } else { step.cwd.as_str() };
         ensure_directory(view, &step.rootfs, Path::new(cwd), (user.uid, user.gid))?;
-        let network = match (step.network, self.settings.network) {
+        let network = match (step.network, &self.settings.network) {
             (NetworkMode::None, _) | (NetworkMode::Default, Network::None) => NamespaceSource::New,
             _ => NamespaceSource::Host,
         };

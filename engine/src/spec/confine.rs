@@ -103,7 +103,7 @@ pub(super) fn seccomp(
     host: &Host,
     granted: CapabilitySet,
 ) -> Result<Option<LinuxSeccomp>> {
-    let asked = matches!(options.security.seccomp, Seccomp::File(_));
+    let asked = matches!(options.security.seccomp, Seccomp::File(_) | Seccomp::Text(_));
     if options.security.seccomp == Seccomp::Unconfined || (options.privileged && !asked) {
         return Ok(None);
     }

@@ -51,6 +51,9 @@ pub(super) fn container(options: &SpecOptions, hostname: &str) -> Vec<String> {
     if options.terminal {
         variables.set("TERM", "xterm");
     }
+    if options.systemd {
+        variables.set("container_uuid", options.id.get(..32).unwrap_or(&options.id));
+    }
     variables.set_all(&options.image_env);
     if options.unset_env_all {
         variables.0.clear();

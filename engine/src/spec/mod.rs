@@ -22,13 +22,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxIdMapping, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Linux, LinuxBuilder, LinuxIdMapping, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxPersonalityBuilder, LinuxPersonalityDomain, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 use runtime::capabilities::{self, CapabilitySet};
 use runtime::sysctl;
 
-use crate::options::{Device, Limits, Mount, Security, Ulimit};
+use crate::options::{Device, DeviceRule, Limits, Mount, Security, Ulimit};
 use crate::{Error, Result};
 
 /// Version of the runtime spec that our specs are written to.
@@ -143,6 +144,20 @@ pub struct SpecOptions {
     pub cgroup_path: Option<PathBuf>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
+    /// NIS domain name.
+    pub domainname: Option<String>,
+    /// Pretend to be a 32-bit machine.
+    pub linux32: bool,
+    /// Set up for systemd as the first process.
+    pub systemd: bool,
+    /// Bytes of the file systems that systemd gets at /run and /run/lock; `None` = no limit.
+    pub systemd_tmpfs_bytes: Option<u64>,
+    /// No /dev/shm.
+    pub no_shm: bool,
+    /// Rules for the use of devices.
+    pub device_rules: Vec<DeviceRule>,
+    /// The maps of its own user namespace.
+    pub id_maps: Option<crate::IdMaps>,
 }
 
 impl Default for SpecOptions {
@@ -180,6 +195,13 @@ impl Default for SpecOptions {
             oom_score_adj: None,
             cgroup_path: None,
             annotations: BTreeMap::new(),
+            domainname: None,
+            linux32: false,
+            systemd: false,
+            systemd_tmpfs_bytes: None,
+            no_shm: false,
+            device_rules: Vec::new(),
+            id_maps: None,
         }
     }
 }
@@ -218,6 +240,7 @@ pub fn build(options: &SpecOptions, host: &Host) -> Result<Built> {
     if options.namespaces.uts == NamespaceSource::Host {
         spec.set_hostname(None);
     }
+    spec.set_domainname(options.domainname.clone());
     if options.annotations.is_empty() {
         spec.set_annotations(None);
     }
@@ -387,6 +410,10 @@ fn linux(
     if options.namespaces.user.is_none() {
         linux.set_uid_mappings(None);
         linux.set_gid_mappings(None);
+    }
+    if options.linux32 {
+        let personality = LinuxPersonalityBuilder::default().domain(LinuxPersonalityDomain::PerLinux32);
+        linux.set_personality(Some(built(personality.build())?));
     }
     Ok(linux)
 }

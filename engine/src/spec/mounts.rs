@@ -17,10 +17,13 @@ pub(super) fn all(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
     let user = by_user(options)?;
     let mut mounts = defaults(options, host)?;
     mounts.extend(scratch(options, &user)?);
+    if options.systemd {
+        mounts.extend(for_systemd(options)?);
+    }
     for (source, destination) in &options.files {
         mounts.push(mount(destination, "bind", &source.to_string_lossy(), &["bind", "rprivate"])?);
     }
-    if host.in_user_namespace {
+    if no_nodes(options, host) {
         mounts.extend(device_binds(options, host)?);
     }
     // The user's word replaces ours, and a replaced /dev takes what we mount below it along.
@@ -43,14 +46,16 @@ fn mount(destination: impl AsRef<Path>, typ: &str, source: &str, options: &[&str
 /// Observed in Podman 5.8.6.
 fn defaults(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
     let writable = options.privileged;
+    let groups_access = if options.privileged || options.systemd { "rw" } else { "ro" };
     let read_only_dev = options.read_only && !options.read_only_tmpfs;
     let has_user_namespace = host.in_user_namespace || options.namespaces.user.is_some();
     let mut mounts = Vec::new();
 
-    let proc = ["nosuid", "noexec", "nodev"];
+    let mut proc = vec!["nosuid", "noexec", "nodev"];
+    proc.extend(options.security.proc_options.iter().map(String::as_str));
     // A new procfs shows the processes of a namespace that belongs to the caller; others may only be bound.
     if has_user_namespace && options.namespaces.pid == NamespaceSource::Host {
-        let proc = [&["rbind", "rprivate"], &proc[..]].concat();
+        let proc = [&["rbind", "rprivate"], &proc[..3]].concat();
         mounts.push(mount("/proc", "bind", "/proc", &proc)?);
     } else {
         mounts.push(mount("/proc", "proc", "proc", &proc)?);
@@ -99,9 +104,11 @@ fn defaults(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
             mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
         }
     }
-    mounts.push(shared_memory(options, read_only_dev)?);
+    if !options.no_shm {
+        mounts.push(shared_memory(options, read_only_dev)?);
+    }
 
-    let group = ["rprivate", "nosuid", "noexec", "nodev", "relatime", access];
+    let group = ["rprivate", "nosuid", "noexec", "nodev", "relatime", groups_access];
     if host.no_cgroup.is_none() {
         mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &group)?);
     }
@@ -136,8 +143,30 @@ fn scratch(options: &SpecOptions, user: &BTreeMap<PathBuf, Mount>) -> Result<Vec
     ["/run", "/tmp", "/var/tmp"]
         .into_iter()
         .filter(|path| !user.contains_key(Path::new(path)))
+        .filter(|path| !options.systemd || *path == "/var/tmp")
         .map(|path| mount(path, "tmpfs", "tmpfs", &["rw", "rprivate", "nosuid", "nodev", "tmpcopyup"]))
         .collect()
+}
+
+/// What systemd wants to write to.
+fn for_systemd(options: &SpecOptions) -> Result<Vec<Mount>> {
+    let size = options.systemd_tmpfs_bytes.map(|bytes| format!("size={bytes}"));
+    ["/run", "/run/lock", "/tmp", "/var/log/journal"]
+        .into_iter()
+        .map(|path| {
+            let mut words = vec!["rw", "rprivate", "nosuid", "nodev", "tmpcopyup"];
+            words.extend(size.as_deref().filter(|_| path.starts_with("/run")));
+            if path == "/tmp" {
+                words.push("mode=1777");
+            }
+            mount(path, "tmpfs", "tmpfs", &words)
+        })
+        .collect()
+}
+
+/// Whether device nodes cannot be made.
+pub(super) fn no_nodes(options: &SpecOptions, host: &Host) -> bool {
+    host.in_user_namespace || options.namespaces.user.is_some()
 }
 
 /// In a user namespace no node can be made, so the host's are bound: where the user asked, or all with --privileged.
@@ -156,7 +185,7 @@ fn device_binds(options: &SpecOptions, host: &Host) -> Result<Vec<Mount>> {
             add(node.path(), node.path(), "rw")?;
         }
     }
-    debug_assert!(host.in_user_namespace, "elsewhere nodes are made");
+    debug_assert!(no_nodes(options, host), "elsewhere nodes are made");
     // Asked again only to fail for what is no device, as where nodes are made.
     resources::asked(options)?;
     for device in &options.devices {

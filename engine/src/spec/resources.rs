@@ -2,12 +2,13 @@
 
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPidsBuilder,
-    LinuxResources, LinuxResourcesBuilder, PosixRlimit,
+    LinuxResources, LinuxResourcesBuilder, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
+    LinuxWeightDevice, LinuxWeightDeviceBuilder, PosixRlimit,
 };
 use runtime::{devices, rlimits};
 
 use super::{Host, SpecOptions, built};
-use crate::options::Ulimit;
+use crate::options::{BlockLimit, BlockLimitKind, Ulimit};
 use crate::{Error, Result};
 
 /// Podman's default number of processes.
@@ -64,7 +65,7 @@ pub(super) struct Devices {
 pub(super) fn devices(options: &SpecOptions, host: &Host) -> Result<Devices> {
     let any = |allow| devices::rule(allow, LinuxDeviceType::A, None, None, "rwm");
     if options.privileged {
-        let nodes = if host.in_user_namespace {
+        let nodes = if super::mounts::no_nodes(options, host) {
             Vec::new()
         } else {
             let mut nodes = devices::all_of_host().map_err(device_error)?;
@@ -80,8 +81,19 @@ pub(super) fn devices(options: &SpecOptions, host: &Host) -> Result<Devices> {
     for (node, access) in &asked {
         rules.push(devices::rule(true, node.typ(), Some(node.major()), Some(node.minor()), access));
     }
-    let nodes =
-        if host.in_user_namespace { Vec::new() } else { asked.into_iter().map(|(node, _)| node).collect() };
+    for rule in &options.device_rules {
+        let kind = match rule.kind {
+            'b' => LinuxDeviceType::B,
+            'c' => LinuxDeviceType::C,
+            _ => LinuxDeviceType::A,
+        };
+        rules.push(devices::rule(true, kind, rule.major, rule.minor, &rule.access));
+    }
+    let nodes = if super::mounts::no_nodes(options, host) {
+        Vec::new()
+    } else {
+        asked.into_iter().map(|(node, _)| node).collect()
+    };
     Ok(Devices { nodes, rules })
 }
 
@@ -121,7 +133,7 @@ pub(super) fn group(
     if let Some(memory) = memory(options)? {
         resources = resources.memory(memory);
     }
-    if let Some(cpu) = cpu(options)? {
+    if let Some(cpu) = cpu(options, host)? {
         resources = resources.cpu(cpu);
     }
     match limits.pids {
@@ -136,12 +148,14 @@ pub(super) fn group(
             notes.push(format!("the number of processes is not limited to {PIDS}: {reason}"));
         }
     }
+    let mut block = block_limits(&limits.block_devices)?;
     if let Some(weight) = limits.blkio_weight {
         if !(10..=1000).contains(&weight) {
             return Err(Error::invalid(format!("blkio-weight {weight}"), "expected 10 to 1000"));
         }
-        let mut block = LinuxBlockIo::default();
         block.set_weight(Some(weight));
+    }
+    if block != LinuxBlockIo::default() {
         resources = resources.block_io(block);
     }
     if !limits.unified.is_empty() {
@@ -150,6 +164,44 @@ pub(super) fn group(
         );
     }
     built(resources.build())
+}
+
+/// Limits of single block devices, by the numbers of their nodes.
+fn block_limits(limits: &[BlockLimit]) -> Result<LinuxBlockIo> {
+    let mut block = LinuxBlockIo::default();
+    let mut weights: Vec<LinuxWeightDevice> = Vec::new();
+    let mut throttles: [Vec<LinuxThrottleDevice>; 4] = [const { Vec::new() }; 4];
+    for limit in limits {
+        let what = || format!("limit of device {}", limit.device.display());
+        let found = rustix::fs::stat(&limit.device).map_err(|error| Error::os(what(), error))?;
+        if !rustix::fs::FileType::from_raw_mode(found.st_mode).is_block_device() {
+            return Err(Error::invalid(what(), "it is no block device"));
+        }
+        let major = i64::from(rustix::fs::major(found.st_rdev));
+        let minor = i64::from(rustix::fs::minor(found.st_rdev));
+        let place = match limit.kind {
+            BlockLimitKind::Weight => {
+                let weight = u16::try_from(limit.value).map_err(|_| Error::invalid(what(), "weight"))?;
+                let device = LinuxWeightDeviceBuilder::default().major(major).minor(minor).weight(weight);
+                weights.push(built(device.build())?);
+                continue;
+            }
+            BlockLimitKind::ReadBps => 0,
+            BlockLimitKind::WriteBps => 1,
+            BlockLimitKind::ReadIops => 2,
+            BlockLimitKind::WriteIops => 3,
+        };
+        let device = LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(limit.value);
+        throttles[place].push(built(device.build())?);
+    }
+    let some = |list: Vec<LinuxThrottleDevice>| (!list.is_empty()).then_some(list);
+    let [read_bps, write_bps, read_iops, write_iops] = throttles;
+    block.set_weight_device((!weights.is_empty()).then_some(weights));
+    block.set_throttle_read_bps_device(some(read_bps));
+    block.set_throttle_write_bps_device(some(write_bps));
+    block.set_throttle_read_iops_device(some(read_iops));
+    block.set_throttle_write_iops_device(some(write_iops));
+    Ok(block)
 }
 
 fn memory(options: &SpecOptions) -> Result<Option<LinuxMemory>> {
@@ -196,7 +248,7 @@ fn memory(options: &SpecOptions) -> Result<Option<LinuxMemory>> {
     Ok((memory != LinuxMemory::default()).then_some(memory))
 }
 
-fn cpu(options: &SpecOptions) -> Result<Option<LinuxCpu>> {
+fn cpu(options: &SpecOptions, host: &Host) -> Result<Option<LinuxCpu>> {
     let limits = &options.limits;
     let mut cpu = LinuxCpu::default();
     cpu.set_shares(limits.cpu_shares.filter(|shares| *shares != 0));
@@ -210,6 +262,14 @@ fn cpu(options: &SpecOptions) -> Result<Option<LinuxCpu>> {
         cpu.set_period(Some(CPU_PERIOD));
         // The kernel's least quota is 1 ms a period.
         cpu.set_quota(Some(i64::try_from(quota.max(1000)).unwrap_or(i64::MAX)));
+    }
+    cpu.set_realtime_period(limits.cpu_rt_period.filter(|period| *period != 0));
+    cpu.set_realtime_runtime(limits.cpu_rt_runtime.filter(|runtime| *runtime != 0));
+    if host.unified && (cpu.realtime_period().is_some() || cpu.realtime_runtime().is_some()) {
+        return Err(Error::unsupported(
+            "cpu-rt-period and cpu-rt-runtime",
+            "control groups v2 have no such limit",
+        ));
     }
     cpu.set_cpus(limits.cpuset_cpus.clone().filter(|list| !list.is_empty()));
     cpu.set_mems(limits.cpuset_mems.clone().filter(|list| !list.is_empty()));

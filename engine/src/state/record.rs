@@ -40,6 +40,17 @@ pub(crate) struct ContainerRecord {
 }
 
 impl ContainerRecord {
+    /// Refuses what would take the owners of the files for those inside.
+    pub(crate) fn check_owners(&self, attempt: &str) -> crate::Result<()> {
+        if !self.settings.owners_shifted {
+            return Ok(());
+        }
+        Err(crate::Error::unsupported(
+            format!("{attempt} of container {}", self.name),
+            "its files belong to the IDs of its user namespace, which this kernel or user cannot map back",
+        ))
+    }
+
     /// Entry point and command.
     pub(crate) fn argv(&self) -> Vec<String> {
         self.entrypoint.iter().chain(&self.command).cloned().collect()
@@ -55,6 +66,12 @@ pub(crate) struct StartRecord {
     /// Restarts by policy.
     #[serde(default)]
     pub(crate) restarts: u32,
+    /// Restarts by policy since the user started it.
+    #[serde(default)]
+    pub(crate) since_start: u32,
+    /// Restarts since it last ran for a while.
+    #[serde(default)]
+    pub(crate) in_a_row: u32,
     /// Why the last start failed.
     #[serde(default)]
     pub(crate) error: String,

@@ -269,13 +269,13 @@ fn names_are_kept_and_changed(lab: &Lab) {
 fn a_failed_start_leaves_a_created_container(lab: &Lab) {
     let containers = lab.engine.containers();
     let create = CreateRequest { name: Some("broken".into()), ..lab.create(&["no-such"]) };
-    containers.run(RunRequest { create, attach: None }, QUIET).unwrap_err();
+    containers.run(RunRequest { create, ..RunRequest::default() }, QUIET).unwrap_err();
     let seen = containers.inspect("broken", false).unwrap();
     assert_eq!(seen.state.status, "created");
     assert!(seen.state.error.contains("no-such"), "{}", seen.state.error);
     assert!(remove(lab, "broken", false).unwrap());
     let create = CreateRequest { auto_remove: true, ..lab.create(&["no-such"]) };
-    containers.run(RunRequest { create, attach: None }, QUIET).unwrap_err();
+    containers.run(RunRequest { create, ..RunRequest::default() }, QUIET).unwrap_err();
     assert_eq!(lab.leftovers(), [] as [&Path; 0]);
 }
 
@@ -289,7 +289,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 fn the_monitor_cleans_up_by_itself(lab: &Lab) {
     let create = CreateRequest { auto_remove: true, ..lab.create(&["true"]) };
-    let ran = lab.engine.containers().run(RunRequest { create, attach: None }, QUIET).unwrap();
+    let ran = lab.engine.containers().run(RunRequest { create, ..RunRequest::default() }, QUIET).unwrap();
     wait_until("the container is removed", || !lab.engine.containers().exists(&ran.container.id).unwrap());
     wait_until("nothing is left", || lab.leftovers().is_empty());
     lab.detached("stays", "exit 6");

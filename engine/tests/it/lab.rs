@@ -59,7 +59,10 @@ impl Lab {
     pub(crate) fn run_with(&self, mut create: CreateRequest, input: Option<&str>) -> engine::Result<Output> {
         create.interactive = input.is_some();
         let (streams, collect) = streams(input);
-        let ran: Ran = self.engine.containers().run(RunRequest { create, attach: Some(streams) }, QUIET)?;
+        let ran: Ran = self
+            .engine
+            .containers()
+            .run(RunRequest { create, attach: Some(streams), ..RunRequest::default() }, QUIET)?;
         let (stdout, stderr) = collect();
         match ran.end.unwrap() {
             SessionEnd::Exited(code) => Ok(Output { code, stdout, stderr }),
@@ -76,7 +79,12 @@ impl Lab {
     /// Starts a container in the background; its ID.
     pub(crate) fn detached(&self, name: &str, script: &str) -> String {
         let create = CreateRequest { name: Some(name.into()), ..self.create(&["sh", "-c", script]) };
-        self.engine.containers().run(RunRequest { create, attach: None }, QUIET).unwrap().container.id
+        self.engine
+            .containers()
+            .run(RunRequest { create, ..RunRequest::default() }, QUIET)
+            .unwrap()
+            .container
+            .id
     }
 
     /// Files of the store's containers, snapshots being written and run directories: what must be gone in the end.

@@ -163,6 +163,7 @@ fn draw(
         rootfs: &Rootfs::Path(request.rootfs.clone()),
         cgroup,
         namespaces: std::mem::take(&mut request.namespaces),
+        by_monitor: None,
     };
     let mut blueprint = blueprint::draw(&request.bundle.spec, circumstances, &mut request.descriptors)?;
     let Blueprint { birth, init, .. } = &mut blueprint;
