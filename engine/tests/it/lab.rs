@@ -65,7 +65,9 @@ impl Lab {
             .run(RunRequest { create, attach: Some(streams), ..RunRequest::default() }, QUIET)?;
         let (stdout, stderr) = collect();
         match ran.end.unwrap() {
-            SessionEnd::Exited(code) => Ok(Output { code, stdout, stderr }),
+            SessionEnd::Exited(code) | SessionEnd::OutOfMemory { code, .. } => {
+                Ok(Output { code, stdout, stderr })
+            }
             SessionEnd::Detached => panic!("detached"),
         }
     }
