@@ -15,6 +15,7 @@ CASES = ("run", "cached", "lists", "pull", "memory", "stages", "steps", "copy", 
 class Bench(Containers):
     def __init__(self, options, place):
         self.options, self.place, self.results, self.server = options, place, [], None
+        self.buildkit = None
         self.peers = [world.davit(options.davit, place), world.podman(options.podman, place)]
         self.runs, self.few = options.runs, max(3, options.runs // 3)
 
@@ -26,7 +27,20 @@ class Bench(Containers):
         for name in names:
             getattr(self, "case_" + name)()
 
+    def builders(self):
+        """The peers and BuildKit, which is started when it is first asked for."""
+        if self.buildkit is None:
+            self.buildkit = world.buildkit(self.place) or False
+            if self.buildkit:
+                run(self.buildkit("import", self.place / "busybox.tar", "localhost/busybox"))
+            else:
+                print("no BuildKit: dockerd is not installed, or does not start here", flush=True)
+        return [*self.peers, *filter(None, [self.buildkit])]
+
     def clean(self):
+        if self.buildkit:
+            self.buildkit.daemon.kill()
+            self.buildkit.daemon.wait()
         if self.server:
             self.server.kill()
             self.server.wait()
@@ -73,6 +87,9 @@ class Bench(Containers):
             result["ratio"] = result["davit"]["median_ms"] / result["podman"]["median_ms"]
             result["ratio_of_minima"] = result["davit"]["min_ms"] / result["podman"]["min_ms"]
             text.append(f"ratio {result['ratio']:.3f} (of minima {result['ratio_of_minima']:.3f})")
+        if "buildkit" in figures:
+            result["ratio_buildkit"] = result["davit"]["median_ms"] / result["buildkit"]["median_ms"]
+            text.append(f"of BuildKit {result['ratio_buildkit']:.3f}")
         self.tell(result, "   ".join(text))
 
     def tell(self, result, text):
@@ -82,14 +99,16 @@ class Bench(Containers):
     def table(self):
         def cell(result, label, key="median_ms"):
             return f"{result[label][key]:,.1f} ms" if label in result else ""
-        lines = ["| what | davit | podman | ratio | davit's peak | goal |", "|---|---|---|---|---|---|"]
+        lines = ["| what | davit | podman | ratio | BuildKit | ratio | davit's peak | goal |", "|---|---|---|---|---|---|---|---|"]
         for result in self.results:
             if "text" in result:
-                lines.append(f"| {result['name']} | {result['text']} | | | | {result['goal']} |")
+                lines.append(f"| {result['name']} | {result['text']} | | | | | | {result['goal']} |")
                 continue
             ratio = f"1/{1 / result['ratio']:.1f}" if "ratio" in result else ""
+            other = f"1/{1 / result['ratio_buildkit']:.1f}" if "ratio_buildkit" in result else ""
             memory = f"{result['peak_mib']['davit']:.0f} MiB" if "davit" in result["peak_mib"] else ""
-            lines.append(f"| {result['name']} | {cell(result, 'davit')} | {cell(result, 'podman')} | {ratio} | {memory} "
+            lines.append(f"| {result['name']} | {cell(result, 'davit')} | {cell(result, 'podman')} | {ratio} "
+                         f"| {cell(result, 'buildkit')} | {other} | {memory} "
                          f"| {result['goal']} |")
         return "\n".join(lines) + "\n"
 
@@ -103,9 +122,9 @@ class Bench(Containers):
         lines = [f"RUN echo {n} > /f{n}" if n % 4 else f"COPY file /c{n}" for n in range(1, 21)]
         context = containerfile(self.place / "cached", "FROM localhost/busybox", *lines)
         (context / "file").write_text("content\n")
-        for peer in self.peers:
+        for peer in self.builders():
             run(peer.build(context))
-        self.pair("cached build of 20 steps", "1/10, 15 ms", lambda peer: peer.build(context))
+        self.pair("cached build of 20 steps", "1/10, 15 ms", lambda peer: peer.build(context), peers=self.builders())
 
     def case_lists(self):
         for peer in self.peers:
@@ -175,12 +194,13 @@ class Bench(Containers):
         lines += ["FROM localhost/busybox", *(f"COPY --from=s{number} /out /out{number}" for number in range(12))]
         context = containerfile(self.place / "stages", *lines)
         self.pair("12 stages of 0.5 s, 2 at a time", "3,300 ms", lambda peer: peer.build(context, "--no-cache", "--jobs=2"),
-                  runs=self.few, memory=False)
+                  runs=self.few, memory=False, peers=self.builders())
 
     def case_steps(self):
         lines = [f"RUN echo {n} > /f{n}" for n in range(20)]
         context = containerfile(self.place / "steps", "FROM localhost/busybox", *lines)
-        self.pair("20 RUN steps, cold", "1/5", lambda peer: peer.build(context, "--no-cache"), runs=self.few)
+        self.pair("20 RUN steps, cold", "1/5, 1/3 of BuildKit", lambda peer: peer.build(context, "--no-cache"),
+                  runs=self.few, peers=self.builders())
 
     def forget(self, name):
         """Takes away what davit remembers of the context's files."""
@@ -199,7 +219,7 @@ class Bench(Containers):
             settle()
 
         commands = {"cp -a": ["cp", "-a", context / "tree", target]}
-        commands |= {peer.name: peer.build(context, "--no-cache") for peer in self.peers}
+        commands |= {peer.name: peer.build(context, "--no-cache") for peer in self.builders()}
         figures = self.turns(commands, before, self.few)
         for _ in range(1):
             before("davit")
@@ -216,9 +236,10 @@ class Bench(Containers):
         context = containerfile(self.place / "noop", "FROM localhost/busybox", "COPY tree /tree")
         world.many_files(context / "tree", 50_000, 200)
         time.sleep(0.1)
-        for peer in self.peers:
+        for peer in self.builders():
             run(peer.build(context))
-        self.pair("no-op build, 50,000 files", "300 ms", lambda peer: peer.build(context), runs=self.few)
+        self.pair("no-op build, 50,000 files", "300 ms", lambda peer: peer.build(context), runs=self.few,
+                  peers=self.builders())
         shutil.rmtree(context)
 
     def case_commit(self):

@@ -34,6 +34,41 @@ class Peer:
         return [*self.argv, "build", "-q", *self.build_options, *arguments, "-t", context.name, str(context)]
 
 
+class BuildKit(Peer):
+    """BuildKit as dockerd has it, which only builds here. The daemon ends with this process."""
+
+    def build(self, context, *arguments):
+        known = [word for word in arguments if not str(word).startswith("--jobs")]
+        return super().build(context, *known, "-f", str(context / "Containerfile"))
+
+
+def buildkit(place):
+    """`None` where Debian's dockerd is not installed or does not start."""
+    docker = "/usr/bin/docker"
+    if not (shutil.which("dockerd") and os.path.exists(docker)):
+        return None
+    home = place / "docker"
+    home.mkdir()
+    sock = f"unix://{home}/sock"
+    # containerd's shims have their sockets in /run, wherever its own directories are; the key is made in /etc/docker.
+    private = "mount -t tmpfs run /run && mkdir -p /etc/docker && mount -t tmpfs docker /etc/docker && exec \"$@\""
+    daemon = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--propagation", "private",
+              "sh", "-c", private, "sh", "dockerd", "--data-root", home / "data", "--exec-root", home / "exec",
+              "--pidfile", home / "pid", "--host", sock, "--iptables=false", "--ip6tables=false", "--bridge=none",
+              "--storage-driver=overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs"]
+    peer = BuildKit("buildkit", ["env", f"DOCKER_HOST={sock}", f"HOME={home}", "DOCKER_BUILDKIT=1", docker])
+    peer.build_options = ["--network=none"]
+    with open(home / "log", "wb") as log:
+        peer.daemon = subprocess.Popen([*PDEATHSIG, *map(str, daemon)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       start_new_session=True)
+    for _ in range(200):
+        if succeeds(peer("version")):
+            return peer
+        time.sleep(0.1)
+    peer.daemon.kill()
+    return None
+
+
 def davit(path, place):
     peer = Peer("davit", [path, "--root", str(place / "dr"), "--runroot", str(place / "dx")])
     peer.build_options = ["--network=none"]
