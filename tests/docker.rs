@@ -27,6 +27,7 @@ impl Dockerd {
         let group = dir.path().file_name().unwrap().to_string_lossy().into_owned();
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         let log = std::fs::File::create(path("log")).unwrap();
+        std::os::unix::fs::symlink(crate::support::binary(), path("davit-runtime")).unwrap();
         let child = Command::new("unshare")
             .args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--propagation", "private"])
             // containerd's shims have their sockets in /run, wherever its own directories are, and the daemon makes
@@ -36,6 +37,7 @@ impl Dockerd {
             .args(["--host", &format!("unix://{}", path("sock")), "--cgroup-parent", &format!("/{group}")])
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=overlay2"])
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
+            .args(["--add-runtime", &format!("davit={}", path("davit-runtime"))])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -280,4 +282,33 @@ fn nothing_of_the_daemon_stays() {
     assert!(!Path::new(&dir).exists());
     assert_eq!(crate::support::mounts_below(&group), Vec::<String>::new());
     wait_until("the daemon's processes are gone", || crate::support::processes_with(&group).is_empty());
+}
+
+#[test]
+fn docker_runs_containers_by_our_runtime() {
+    let docker = Dockerd::start();
+    docker.run(&["import", busybox_tar().to_str().unwrap(), "bb"]).ok();
+    let run = |args: &[&str]| docker.run(&[&["run", "--runtime=davit", "--network=none"], args].concat());
+    assert_eq!(run(&["--rm", "bb", "echo", "hello"]).ok(), "hello");
+    assert_eq!(run(&["--rm", "bb", "sh", "-c", "exit 4"]).code, 4);
+    run(&["--rm", "bb", "nope"]).fails(127, "executable file not found in $PATH");
+    run(&["-d", "--name=one", "--memory=64m", "--pids-limit=30", "bb", "sleep", "1000"]).ok();
+    assert_eq!(docker.run(&["exec", "one", "sh", "-c", "id -u; exit 5"]).code, 5);
+    if crate::limits::controller("memory") {
+        docker.run(&["pause", "one"]).ok();
+        assert!(docker.run(&["ps", "--format={{.Status}}"]).ok().contains("Paused"));
+        docker.run(&["unpause", "one"]).ok();
+        assert!(docker.run(&["stats", "--no-stream", "one"]).ok().contains("64MiB"));
+        docker.run(&["update", "--memory=128m", "--memory-swap=256m", "one"]).ok();
+        assert!(docker.run(&["stats", "--no-stream", "one"]).ok().contains("128MiB"));
+    }
+    assert!(docker.run(&["top", "one"]).ok().contains("sleep 1000"));
+    docker.run(&["kill", "one"]).ok();
+    assert_eq!(docker.run(&["wait", "one"]).ok(), "137");
+    docker.run(&["rm", "one"]).ok();
+    let words = format!(
+        "/usr/bin/docker -H unix://{} run --runtime=davit --network=none --rm -t bb tty",
+        docker.path("sock")
+    );
+    assert_eq!(tool("script", ["-qec", &words, "/dev/null"]).ok().trim(), "/dev/pts/0");
 }

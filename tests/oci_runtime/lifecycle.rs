@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::lab::each;
+use super::lab::{Lab, each};
 use crate::support::wait_until;
 
 #[test]
@@ -187,4 +187,52 @@ fn list_tells_of_all() {
         };
         assert_eq!((status(&one).as_str(), status(&two).as_str()), ("created", "running"));
     });
+}
+
+#[test]
+fn a_killed_create_leaves_what_delete_removes() {
+    let lab = Lab::davit();
+    for hook in ["createRuntime", "createContainer"] {
+        let (id, here) = (lab.id(), lab.path(hook));
+        let bundle = lab.bundle("true", |config| {
+            let script = format!("echo >{}; sleep 1000", here.display());
+            config["hooks"] = json!({ hook: [{ "path": "/bin/sh", "args": ["sh", "-c", script],
+                "env": ["PATH=/usr/bin:/bin"] }] });
+        });
+        let mut create = lab.command().args(["create", "-b", bundle.to_str().unwrap(), &id]).spawn().unwrap();
+        wait_until("the hook runs", || here.exists());
+        assert_eq!(lab.status(&id), "creating");
+        create.kill().unwrap();
+        create.wait().unwrap();
+        assert_eq!(lab.verb(["start", &id]).code, 1);
+        lab.verb(["delete", "--force", &id]).ok();
+        let left = crate::support::tool("find", ["/sys/fs/cgroup", "-name", &id]).stdout;
+        assert_eq!(left, "");
+        for line in crate::support::processes_with(&here.display().to_string()) {
+            // What a hook outside of the container was doing is its own.
+            let pid =
+                rustix::process::Pid::from_raw(line.split(' ').next().unwrap().parse().unwrap()).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            assert_eq!(hook, "createRuntime", "{line}");
+        }
+    }
+}
+
+#[test]
+fn of_many_with_one_id_one_is_created() {
+    let lab = Lab::davit();
+    let bundle = lab.bundle("true", |_| {});
+    let (id, bundle) = (lab.id(), bundle.to_str().unwrap());
+    let one = |_| {
+        lab.command().args(["create", "-b", bundle, &id]).stdout(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let all: Vec<_> = (0..8).map(one).collect();
+    let created =
+        all.into_iter().map(|mut child| child.wait().unwrap()).filter(|status| status.success()).count();
+    assert_eq!(created, 1);
+    let start = |_| lab.command().args(["start", &id]).spawn().unwrap();
+    let all: Vec<_> = (0..8).map(start).collect();
+    let started =
+        all.into_iter().map(|mut child| child.wait().unwrap()).filter(|status| status.success()).count();
+    assert_eq!(started, 1);
 }

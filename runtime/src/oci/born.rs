@@ -46,6 +46,10 @@ pub(super) struct Kept {
 impl Born {
     /// Lets it live on.
     pub(super) fn keep(mut self, options: &CreateOptions) -> Result<Kept> {
+        if self.container.record.waits {
+            self.container.record.ready = true;
+            self.container.write()?;
+        }
         if let Some(path) = &options.pid_file {
             write_pid(path, self.container.record.pid)?;
         }

@@ -63,8 +63,8 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<Vec<String>> {
         Err(error) => return Err(error),
     };
     match (container.status(), force) {
-        (Status::Stopped, _) => {}
-        (_, true) => end(&container)?,
+        // Of a `create` that was killed, init may be left.
+        (Status::Stopped, _) | (_, true) => end(&container)?,
         (other, false) => return Err(state("delete", id, other)),
     }
     if let Some(group) = container.group() {

@@ -68,6 +68,8 @@ pub struct Record {
     pub cgroup: Option<Paths>,
     /// Whether it waits at `start.sock`: not with `run`.
     pub waits: bool,
+    /// Whether `create` came to its end.
+    pub ready: bool,
     /// Whether init is the first of a new PID namespace, so that its end is everybody's.
     pub own_pid_namespace: bool,
     /// The configuration's.
@@ -165,9 +167,13 @@ impl Container {
     #[must_use]
     pub fn status(&self) -> Status {
         let record = &self.record;
+        let at_work = || lives(record.creator, record.creator_start_time);
         if record.pid == 0 {
-            let at_work = lives(record.creator, record.creator_start_time);
-            return if at_work { Status::Creating } else { Status::Stopped };
+            return if at_work() { Status::Creating } else { Status::Stopped };
+        }
+        if record.waits && !record.ready {
+            // Its socket is there already, but nobody hears yet; nor ever, where `create` was killed.
+            return if at_work() { Status::Creating } else { Status::Stopped };
         }
         if !lives(record.pid, record.start_time) {
             return Status::Stopped;
