@@ -77,3 +77,34 @@ fn streams_are_passed_on_where_that_is_asked_for() {
     assert!(text.ends_with("\nlate\n"), "{text}");
     assert!(!davit.root().join("containers").join(davit.inspect("d", "{{.Id}}")).join("ctr.log").exists());
 }
+
+#[test]
+fn logs_of_several_containers() {
+    let davit = Davit::with_busybox();
+    for name in ["a", "b"] {
+        davit
+            .run(["run", "--name", name, "busybox", "sh", "-c", &format!("echo {name}1; echo {name}2")])
+            .ok();
+    }
+    let short = |name: &str| davit.inspect(name, "{{.Id}}")[..12].to_owned();
+    let (a, b) = (short("a"), short("b"));
+    assert_eq!(davit.run(["logs", "a", "b"]).ok(), format!("{a} a1\n{a} a2\n{b} b1\n{b} b2"));
+    assert_eq!(davit.run(["logs", "-n", "a", "b"]).ok(), "a a1\na a2\nb b1\nb b2");
+    assert_eq!(davit.run(["logs", "--tail", "1", "a"]).ok(), "a2");
+    assert_eq!(
+        davit.run(["logs", "--color", "-n", "a"]).ok(),
+        "\u{1b}[31ma\u{1b}[0m a1\n\u{1b}[31ma\u{1b}[0m a2"
+    );
+    let line = davit.run(["logs", "-t", "--tail", "1", "a"]).ok();
+    let (time, text) = line.split_once(' ').unwrap();
+    assert!(time.len() == 30 && time.ends_with('Z') && text == "a2", "{line}");
+    // a duration lies behind for --since and ahead for --until
+    for (args, wanted) in [
+        (["--since", "1h"], "a1\na2"),
+        (["--until", "1h"], "a1\na2"),
+        (["--until=-1h", "--details"], ""),
+        (["--since", "2100-01-01"], ""),
+    ] {
+        assert_eq!(davit.run(["logs"].into_iter().chain(args).chain(["a"])).ok(), wanted, "{args:?}");
+    }
+}

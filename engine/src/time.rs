@@ -36,6 +36,16 @@ impl Instant {
         ))
     }
 
+    /// The same for an end: a duration lies ahead, as in Podman; one with a minus lies behind.
+    pub(crate) fn parse_end(option: &str, text: &str, now: Instant) -> Result<Self> {
+        match parse_duration(text) {
+            Some(nanos) if text.parse::<f64>().is_err() => {
+                Ok(Self(now.0.saturating_add(if text.starts_with('-') { -nanos } else { nanos })))
+            }
+            _ => Self::parse(option, text, now),
+        }
+    }
+
     pub(crate) fn parse_rfc3339(text: &str) -> Option<Self> {
         text.parse::<Timestamp>().ok().map(Self::from)
     }

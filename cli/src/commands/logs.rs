@@ -31,9 +31,12 @@ pub(crate) fn logs(engine: &Engine, args: LogsArgs) -> Outcome {
             let work = move || {
                 let prefix = match (args.names || several, args.color) {
                     (false, _) => String::new(),
-                    (true, false) => format!("{name} "),
+                    (true, false) => format!("{} ", shown(engine, args, name)),
                     // the six colours of a terminal that are neither black nor white
-                    (true, true) => format!("\x1b[3{}m{name}\x1b[0m ", 1 + position % 6),
+                    (true, true) => {
+                        let shown = shown(engine, args, name);
+                        format!("\x1b[3{}m{shown}\x1b[0m ", 1 + position % 6)
+                    }
                 };
                 let result =
                     engine.containers().logs(&request, &mut |line| print(&prefix, args.timestamps, &line));
@@ -52,13 +55,22 @@ pub(crate) fn logs(engine: &Engine, args: LogsArgs) -> Outcome {
     Ok(*failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
+/// What stands before the lines of one of several containers: its short ID, or with --names what it was called.
+fn shown(engine: &Engine, args: &LogsArgs, name: &str) -> String {
+    match (args.names, engine.containers().id(name)) {
+        (false, Ok(id)) => id.get(..12).unwrap_or(&id).to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
 /// Writes a line; false when nobody reads any more.
 fn print(prefix: &str, timestamps: bool, line: &LogLine) -> bool {
     let mut bytes = Vec::with_capacity(prefix.len() + line.time.len() + 1 + line.bytes.len());
     bytes.extend_from_slice(prefix.as_bytes());
     if timestamps {
-        bytes.extend_from_slice(line.time.as_bytes());
-        bytes.push(b' ');
+        // the file says +00:00, and the originals show it as Z
+        bytes.extend_from_slice(line.time.strip_suffix("+00:00").unwrap_or(&line.time).as_bytes());
+        bytes.extend_from_slice(if line.time.ends_with("+00:00") { b"Z " } else { b" " });
     }
     bytes.extend_from_slice(&line.bytes);
     if line.stderr {

@@ -19,11 +19,8 @@ impl Containers<'_> {
     pub fn logs(&self, request: &LogsRequest, sink: &mut dyn FnMut(LogLine) -> bool) -> Result<()> {
         let record = self.engine.state().find(&request.container)?;
         let now = Instant::now();
-        let bound = |option, text: &Option<String>| -> Result<Option<Instant>> {
-            text.as_ref().map(|text| Instant::parse(option, text, now)).transpose()
-        };
-        let since = bound("since", &request.since)?;
-        let until = bound("until", &request.until)?;
+        let since = request.since.as_ref().map(|text| Instant::parse("since", text, now)).transpose()?;
+        let until = request.until.as_ref().map(|text| Instant::parse_end("until", text, now)).transpose()?;
         if let Some(driver @ ("none" | "passthrough")) = record.settings.log_driver.as_deref() {
             return Err(Error::unsupported(
                 "reading logs",

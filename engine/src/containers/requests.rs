@@ -215,7 +215,7 @@ pub struct LogsRequest {
     pub tail: Option<usize>,
     /// RFC 3339, Unix seconds, or a duration before now.
     pub since: Option<String>,
-    /// RFC 3339, Unix seconds, or a duration before now.
+    /// RFC 3339, Unix seconds, or a duration from now on.
     pub until: Option<String>,
 }
 

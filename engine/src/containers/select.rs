@@ -162,6 +162,11 @@ pub(super) fn network_word(record: &ContainerRecord) -> String {
 }
 
 impl Containers<'_> {
+    /// ID of the container of this name, ID or prefix of one.
+    pub fn id(&self, name: &str) -> Result<String> {
+        Ok(self.engine.state().find(name)?.id)
+    }
+
     /// ID of the container that was made last.
     pub fn latest(&self) -> Result<String> {
         let newest = self.engine.state().list()?.into_iter().next();

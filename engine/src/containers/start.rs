@@ -157,7 +157,7 @@ impl Containers<'_> {
                 .map_err(|error| crate::error::runtime("wait for the container", error))?;
             self.cleanup(&record.id, false)?;
             launched.finish();
-            return Ok(Some(SessionEnd::Exited(exit.code)));
+            return Ok(Some(SessionEnd::of(&exit)));
         }
         let client = launched.attach.as_ref().ok_or_else(|| {
             Error::os("attach to the new container", std::io::Error::from(std::io::ErrorKind::NotConnected))

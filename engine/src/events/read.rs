@@ -6,7 +6,7 @@ use super::log::{self, Generation};
 use crate::filters::Filters;
 use crate::state::files;
 use crate::state::watch::Watch;
-use crate::time::{Instant, parse_duration};
+use crate::time::Instant;
 use crate::{Engine, Error, Result};
 
 const KEYS: [&str; 8] = ["container", "event", "image", "label", "network", "pod", "type", "volume"];
@@ -35,16 +35,7 @@ impl Wanted {
     fn new(request: &EventsRequest, now: Instant) -> Result<Self> {
         let filters = Filters::parse("events", &request.filters, &KEYS)?;
         let since = request.since.as_ref().map(|text| Instant::parse("since", text, now)).transpose()?;
-        let until = match &request.until {
-            None => None,
-            // a duration lies ahead here, as in Podman; one with a minus lies behind
-            Some(text) => Some(match parse_duration(text) {
-                Some(nanos) if text.parse::<f64>().is_err() => {
-                    Instant(now.0.saturating_add(if text.starts_with('-') { -nanos } else { nanos }))
-                }
-                _ => Instant::parse("until", text, now)?,
-            }),
-        };
+        let until = request.until.as_ref().map(|text| Instant::parse_end("until", text, now)).transpose()?;
         Ok(Self { filters, since, until })
     }
 
