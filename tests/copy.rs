@@ -75,6 +75,9 @@ fn what_comes_into_a_container() {
         lines
     };
     assert_eq!(sorted(&running), sorted(&wanted));
+    davit.run("run -d --name w -w /home busybox sleep 100".split(' ')).ok();
+    davit.run(["cp", "r:/tmp/f", "w:here"]).ok();
+    davit.run(["exec", "w", "test", "-f", "/home/here"]).ok();
     // one that does not run gets the same
     davit.run(["create", "--name", "s", "-u", "77:78", "busybox", "sh", "-c", LISTING]).ok();
     into_container(&davit, "s");

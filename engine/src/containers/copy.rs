@@ -29,7 +29,7 @@ pub enum CopyEnd {
     Container {
         /// Name or ID.
         name: String,
-        /// From the container's root.
+        /// Absolute, or from the container's working directory.
         path: PathBuf,
     },
     /// A path of this host.
@@ -147,7 +147,9 @@ impl Containers<'_> {
         let engine = self.engine;
         let record = engine.state().find(name)?;
         let shown = format!("{name}:{}", path.display());
-        let mut path = Path::new("/").join(path);
+        // a relative path starts where the container's commands do, as in Podman
+        let workdir = record.settings.workdir.as_deref().unwrap_or("/");
+        let mut path = Path::new("/").join(workdir).join(path);
         let seen = engine.seen(&record.id)?;
         let view = if seen.is_running() {
             View::of_process(seen.pid())?
