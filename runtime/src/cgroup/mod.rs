@@ -299,7 +299,11 @@ impl Manager {
             }
         }
         if signal == KILL && self.is_frozen()? {
-            self.thaw()?;
+            return match self.thaw() {
+                // its last process has ended, and somebody has removed it meanwhile
+                Err(error) if error.is_gone() => Ok(()),
+                result => result,
+            };
         }
         Ok(())
     }
@@ -341,11 +345,8 @@ impl Manager {
                 None => return Ok(false),
             },
         };
-        match read(&path) {
-            Ok(text) => Ok(frozen.contains(&text.trim())),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
-        }
+        // a group that is removed between the opening and the reading says ENODEV
+        Ok(read_optional(&path)?.is_some_and(|text| frozen.contains(&text.trim())))
     }
 
     /// Reads the counters; what the layout or a missing controller does not tell is `None`.
