@@ -251,7 +251,7 @@ fn descriptors_are_handed_on() {
     };
     assert_eq!(run("--preserve-fds=2", "cat <&3; echo four >&4; ls /proc/self/fd | wc -l").ok(), "three\n6");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "three\nfour\n");
-    assert_eq!(run("--preserve-fd=3", "head -n1 <&3; ls /proc/$$/fd | wc -l").ok(), "three\n4");
+    assert_eq!(run("--preserve-fd=3", "head -n1 <&3; ls /proc/self/fd | wc -l").ok(), "three\n5");
     assert_eq!(run("--preserve-fds=2 --init", "head -n1 <&3; echo five >&4").ok(), "three");
     run("--preserve-fds=9", "true").fails(125, "descriptor 5");
     assert_eq!(run("", "ls /proc/self/fd | wc -l").ok(), "4");
@@ -354,4 +354,30 @@ fn confinement_options() {
     };
     assert_eq!(run("--seccomp-policy=default"), "");
     assert!(run("--seccomp-policy=image").contains("Operation not permitted"));
+}
+
+#[test]
+fn described_devices_bring_what_they_need() {
+    let davit = Davit::with_busybox();
+    let dir = scratch();
+    let described = |name: &str, class: &str, device: &str| {
+        let text = format!(
+            r#"{{"cdiVersion": "0.5.0", "kind": "{class}", "devices": [{{"name": "{device}", "containerEdits": {{
+                "deviceNodes": [{{"path": "/dev/loop-control"}}], "env": ["DESCRIBED={device}"],
+                "mounts": [{{"hostPath": "/etc/hostname", "containerPath": "/described", "options": ["ro", "bind"]}}]}}}}]}}"#
+        );
+        std::fs::write(dir.path().join(name), text).unwrap();
+    };
+    described("a.json", "example.com/thing", "one");
+    described("b.json", "nvidia.com/gpu", "all");
+    let run = |flags: &[&str]| {
+        let mut command = davit.command();
+        command.arg("--cdi-spec-dir").arg(dir.path()).args(["run", "--rm"]).args(flags);
+        let script = "test -c /dev/loop-control && test -s /described && echo $DESCRIBED";
+        crate::support::finish(command.args(["busybox", "sh", "-c", script]))
+    };
+    assert_eq!(run(&["--device=example.com/thing=one"]).ok(), "one");
+    assert_eq!(run(&["--gpus=all"]).ok(), "all");
+    run(&["--device=example.com/thing=two"]).fails(125, "example.com/thing=two");
+    run(&["--gpus=7"]).fails(125, "nvidia.com/gpu=7");
 }

@@ -34,6 +34,26 @@ fn owners_are_those_inside_and_on_disk() {
 }
 
 #[test]
+fn a_mount_shows_owners_as_they_are_inside() {
+    let davit = Davit::with_busybox();
+    let dir = crate::support::scratch();
+    let file = dir.path().join("f");
+    std::fs::write(&file, "").unwrap();
+    tool("chown", ["7:8", file.to_str().unwrap()]).ok();
+    let run = |option: &str| {
+        let volume = format!("{}:/v{option}", dir.path().display());
+        let script = "stat -c %u:%g /v/f; touch /v/made 2>/dev/null; true";
+        let maps = ["--uidmap=0:200000:2000", "--gidmap=0:200000:2000"];
+        davit
+            .run([&["run", "--rm"], &maps[..], &["-v", &volume, "busybox", "sh", "-c", script]].concat())
+            .ok()
+    };
+    assert_eq!(run(""), "65534:65534");
+    assert_eq!(run(":idmap"), "7:8");
+    assert_eq!(tool("stat", ["-c", "%u:%g", dir.path().join("made").to_str().unwrap()]).ok(), "0:0");
+}
+
+#[test]
 fn a_user_namespace_holds_devices_limits_and_terminals() {
     let davit = Davit::with_busybox();
     let run = |args: &[&str]| {

@@ -179,9 +179,9 @@ impl Mount {
                 "bind-nonrecursive" => options.push(if on(value) { "bind" } else { "rbind" }.to_owned()),
                 "tmpfs-size" => options.push(format!("size={}", parse_size("tmpfs-size", needed()?)?)),
                 "tmpfs-mode" => options.push(format!("mode={}", needed()?)),
-                "tmpcopyup" | "notmpcopyup" | "nosuid" | "suid" | "nodev" | "dev" | "noexec" | "exec"
-                | "noatime" | "relatime" | "private" | "rprivate" | "shared" | "rshared" | "slave"
-                | "rslave" | "unbindable" | "runbindable" => options.push(key.to_owned()),
+                "idmap" | "tmpcopyup" | "notmpcopyup" | "nosuid" | "suid" | "nodev" | "dev" | "noexec"
+                | "exec" | "noatime" | "relatime" | "private" | "rprivate" | "shared" | "rshared"
+                | "slave" | "rslave" | "unbindable" | "runbindable" => options.push(key.to_owned()),
                 "consistency" | "relabel" | "Z" | "z" => {}
                 other => return Err(Error::invalid(what(), format!("unknown key {other}"))),
             }
@@ -238,7 +238,7 @@ fn volume_option(option: &str) -> Option<Option<String>> {
     match option {
         "ro" | "rw" | "bind" | "rbind" | "private" | "rprivate" | "shared" | "rshared" | "slave"
         | "rslave" | "unbindable" | "runbindable" | "nosuid" | "suid" | "nodev" | "dev" | "noexec"
-        | "exec" => Some(Some(option.to_owned())),
+        | "exec" | "idmap" => Some(Some(option.to_owned())),
         // SELinux relabelling has nothing to do where SELinux is off
         "z" | "Z" | "cached" | "delegated" | "consistent" | "copy" | "nocopy" => Some(None),
         _ => None,

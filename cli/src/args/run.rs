@@ -69,7 +69,7 @@ pub(crate) struct ContainerOptions {
     /// Keys that detach the terminal
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     pub(crate) detach_keys: String,
-    /// Host device, SRC[:DST][:rwm] (repeatable)
+    /// Host device, SRC[:DST][:rwm], or a described one, VENDOR/CLASS=NAME (repeatable)
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Vec<String>,
     /// Name server for /etc/resolv.conf, or none to leave the image's

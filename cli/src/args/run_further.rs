@@ -54,6 +54,9 @@ pub(crate) struct FurtherOptions {
     /// Map of group IDs, [FLAGS]CONTAINER:HOST[:SIZE] (repeatable)
     #[arg(long, value_delimiter = ',', value_name = "MAP")]
     pub(crate) gidmap: Vec<String>,
+    /// Graphics processors of nvidia.com, all or by number or UUID, as described in /etc/cdi
+    #[arg(long, value_delimiter = ',', value_name = "GPU")]
+    pub(crate) gpus: Vec<String>,
     /// Line for /etc/group, with $GROUPNAME, $GID and $USERLIST
     #[arg(long, value_name = "LINE")]
     pub(crate) group_entry: Option<String>,

@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn flags_that_are_not_built_are_named() {
-        let text = explained(&["davit", "run", "--gpus", "all", "img"]).unwrap();
-        assert!(text.contains("--gpus of davit run is not built yet"), "{text}");
+        let text = explained(&["davit", "run", "--pod", "all", "img"]).unwrap();
+        assert!(text.contains("--pod of davit run is not built yet"), "{text}");
         let text = explained(&["davit", "--log-level=debug", "build", "--sbom=x", "."]).unwrap();
         assert!(text.contains("--sbom of davit build"), "{text}");
     }

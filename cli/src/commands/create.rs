@@ -378,7 +378,12 @@ fn request(args: &ContainerOptions) -> Result<CreateRequest, Failure> {
         security: security(&args.security_opt)?,
         limits: limits(args)?,
         ulimits: ulimits(&args.ulimit)?,
-        devices: args.device.iter().map(|text| Device::parse(text)).collect::<Result<_, _>>()?,
+        devices: args
+            .device
+            .iter()
+            .filter(|text| !engine::cdi::is_name(text))
+            .map(|text| Device::parse(text))
+            .collect::<Result<_, _>>()?,
         sysctls: full_pairs("--sysctl", &args.sysctl)?,
         shm_size: args.shm_size.as_ref().map(|text| parse_size("--shm-size", text)).transpose()?,
         umask: args.umask.as_ref().map(|text| umask(text)).transpose()?,
@@ -395,6 +400,8 @@ fn request(args: &ContainerOptions) -> Result<CreateRequest, Failure> {
         ..CreateRequest::default()
     };
     further::apply(&mut request, &args.further, &args.health)?;
+    let described = args.device.iter().filter(|text| engine::cdi::is_name(text)).cloned();
+    request.cdi_devices.extend(described);
     Ok(request)
 }
 

@@ -48,6 +48,8 @@ impl Containers<'_> {
                 settings.requires.push(id);
             }
         }
+        // told now, and not by a container that does not start
+        self.described(&settings.cdi_devices)?;
         let words: Vec<String> = argv.entrypoint.iter().chain(&argv.command).cloned().collect();
         if settings.systemd.applies(&words) && settings.stop_signal.is_none() {
             settings.stop_signal = Some(SYSTEMD_STOP.to_owned());

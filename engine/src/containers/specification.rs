@@ -34,7 +34,7 @@ impl Containers<'_> {
             host_users: &settings.host_users,
             keep: settings.no_passwd,
         };
-        let (user, mut files) = known_user_in(&view, name, &settings.groups, run_dir, &entries)?;
+        let (mut user, mut files) = known_user_in(&view, name, &settings.groups, run_dir, &entries)?;
         let hosts_of_image = match settings.hosts_file.as_deref() {
             Some("image") => view.read(Path::new("etc/hosts"), MAX_HOSTS)?,
             _ => None,
@@ -108,6 +108,13 @@ impl Containers<'_> {
             });
             env.push(("NOTIFY_SOCKET".to_owned(), "/run/notify/notify.sock".to_owned()));
         }
+        let described = self.described(&settings.cdi_devices)?;
+        crate::cdi::mounts_over(&mut mounts, &described);
+        env.extend(described.env.iter().filter_map(|word| {
+            let (name, value) = word.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        }));
+        user.additional_gids.extend(&described.groups);
         let shared_shm = self.shm_of_partner(&settings.ipc)?;
         let size = settings.shm_size.map(|size| {
             u64::try_from(size).map_err(|_| Error::invalid(format!("shm-size {size}"), "it is below 0"))
@@ -140,7 +147,7 @@ impl Containers<'_> {
             seccomp_profile: engine.seccomp_profile(&settings.security)?,
             limits: settings.limits.clone(),
             ulimits: settings.ulimits.clone(),
-            devices: settings.devices.clone(),
+            devices: settings.devices.iter().cloned().chain(described.devices).collect(),
             sysctls: settings.sysctls.clone(),
             umask: settings.umask,
             oom_score_adj: settings.oom_score_adj,
@@ -163,6 +170,14 @@ impl Containers<'_> {
             ..SpecOptions::default()
         };
         Ok(spec::build(&options, engine.host()?)?.spec)
+    }
+
+    /// What the descriptions of devices give a container.
+    pub(super) fn described(&self, names: &[String]) -> Result<crate::cdi::Edits> {
+        if names.is_empty() {
+            return Ok(crate::cdi::Edits::default());
+        }
+        crate::cdi::edits(&self.engine.config().cdi_dirs, names)?.without_hooks(&names.join(", "))
     }
 
     /// The user namespace to make or to join.

@@ -105,7 +105,7 @@ impl Containers<'_> {
         })?;
         let Start { attach, preserved } = start;
         let mut end = self.start_locked(record, lock, attach.as_ref(), preserved, warnings)?;
-        while matches!(end, Some(SessionEnd::Exited(_)))
+        while matches!(end, Some(SessionEnd::Exited(_) | SessionEnd::OutOfMemory { .. }))
             && let Some((record, lock)) = self.next_start(&record.id)?
         {
             end = self.start_locked(&record, lock, attach.as_ref(), Vec::new(), warnings)?;

@@ -65,6 +65,7 @@ pub(super) fn apply(
     };
     request.shm_size_systemd =
         args.shm_size_systemd.as_ref().map(|text| parse_size("--shm-size-systemd", text)).transpose()?;
+    request.cdi_devices = args.gpus.iter().map(|gpu| gpu_name(gpu)).collect();
     let userns = args.userns.as_deref().map(UserNamespaceMode::parse).transpose()?.unwrap_or_default();
     let names = (args.subuidname.clone(), args.subgidname.clone());
     request.userns = userns.with_maps(args.uidmap.clone(), args.gidmap.clone(), names.0, names.1)?;
@@ -86,6 +87,11 @@ pub(super) fn apply(
         }
     }
     Ok(())
+}
+
+/// A graphics processor as its maker's description names it.
+fn gpu_name(text: &str) -> String {
+    format!("nvidia.com/gpu={}", text.strip_prefix("device=").unwrap_or(text))
 }
 
 fn health(args: &HealthOptions) -> Result<HealthRequest, Failure> {
