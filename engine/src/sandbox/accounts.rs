@@ -95,6 +95,12 @@ impl HostUser {
             return Err(Error::invalid(format!("hostuser {name}"), "the host has no such user"));
         };
         let gid = passwd.split(':').nth(3).unwrap_or_default().to_owned();
+        // home and shell are the host's business, as Podman sees it
+        let fields: Vec<&str> = passwd.split(':').collect();
+        let [name, _, uid, gid_field, note, ..] = fields.as_slice() else {
+            return Err(Error::invalid(format!("hostuser {name}"), "its line in /etc/passwd is not whole"));
+        };
+        let passwd = format!("{name}:*:{uid}:{gid_field}:{note}:/:/bin/sh");
         Ok(Self { passwd, group: line("/etc/group", 2, &gid) })
     }
 }
@@ -123,7 +129,7 @@ fn filled(template: &str, user: &ResolvedUser) -> String {
         ("GROUPNAME", user.gid.to_string()),
         ("UID", user.uid.to_string()),
         ("GID", user.gid.to_string()),
-        ("NAME", user.uid.to_string()),
+        ("NAME", "container user".to_owned()),
         ("HOME", home),
     ];
     let mut text = template.to_owned();
@@ -140,7 +146,10 @@ mod tests {
     #[test]
     fn templates_are_filled() {
         let user = ResolvedUser { uid: 7, gid: 8, home: "/h".into(), ..ResolvedUser::default() };
-        assert_eq!(filled("$USERNAME-x:*:$UID:$GID:${NAME}:$HOME:/bin/sh", &user), "7-x:*:7:8:7:/h:/bin/sh");
+        assert_eq!(
+            filled("$USERNAME-x:*:$UID:$GID:${NAME}:$HOME:/bin/sh", &user),
+            "7-x:*:7:8:container user:/h:/bin/sh"
+        );
         assert_eq!(filled("g$GROUPNAME:*:$GID:$USERLIST", &user), "g8:*:8:7");
     }
 

@@ -143,7 +143,7 @@ pub fn completed(
     let no_user = uid != 0 && user.name.is_none();
     let no_group = gid != 0 && !groups(group_bytes).any(|group| group.gid == gid);
     (
-        no_user.then(|| with_line(passwd_bytes, format!("{uid}:*:{uid}:{gid}::/:/bin/sh\n"))),
+        no_user.then(|| with_line(passwd_bytes, format!("{uid}:*:{uid}:{gid}:container user:/:/bin/sh\n"))),
         no_group.then(|| with_line(group_bytes, format!("{gid}:x:{gid}:\n"))),
     )
 }
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(completed(&resolve("bob"), PASSWD, GROUP), (None, None));
         assert_eq!(completed(&resolve(""), b"", b""), (None, None));
         let (passwd, group) = completed(&resolve("1234:77"), b"root:x:0:0::/:/bin/sh", b"");
-        assert_eq!(passwd.unwrap(), b"root:x:0:0::/:/bin/sh\n1234:*:1234:77::/:/bin/sh\n");
+        assert_eq!(passwd.unwrap(), b"root:x:0:0::/:/bin/sh\n1234:*:1234:77:container user:/:/bin/sh\n");
         assert_eq!(group.unwrap(), b"77:x:77:\n");
         let (passwd, group) = completed(&resolve("1234"), PASSWD, GROUP);
         assert!(passwd.unwrap().starts_with(PASSWD) && group.is_none());

@@ -36,6 +36,8 @@ struct Loop {
     input_ended: bool,
     status: Option<rustix::process::WaitStatus>,
     timers: Timers,
+    /// Whether it was killed because its time was over.
+    timed_out: bool,
     /// Kind byte, then payload: a frame in place.
     buffer: Vec<u8>,
 }
@@ -61,6 +63,7 @@ pub(super) fn run(mut running: Running, lifeline: Option<OwnedFd>) -> i32 {
     let mut state = Loop {
         running,
         timers,
+        timed_out: false,
         lifeline,
         clients: Vec::new(),
         input: VecDeque::new(),
@@ -80,6 +83,7 @@ pub(super) fn run(mut running: Running, lifeline: Option<OwnedFd>) -> i32 {
     }
     while state.status.is_none() {
         if state.timers.tick() {
+            state.timed_out = true;
             state.kill();
         }
         state.turn();
@@ -405,6 +409,10 @@ impl Loop {
             finished_unix_nanos: super::now_unix_nanos(),
             ..ExitRecord::default()
         };
+        if self.timed_out {
+            // as Podman's monitor
+            record.code = 255;
+        }
         if let (true, Some(paths)) = (self.running.plan.owns_cgroup, &self.running.plan.birth.cgroup)
             && let Ok(event) = cgroup::Manager::open(paths.clone()).oom_event()
         {
