@@ -103,7 +103,7 @@ fn failures_during_the_start_do_not_count() {
             "1000",
         ])
         .ok();
-    wait_until("three checks were made", || davit.inspect("c", "{{len .State.Health.Log}}") == "3");
+    wait_until("checks were made", || davit.inspect("c", "{{len .State.Health.Log}}") == "5");
     assert_eq!(davit.inspect("c", "{{.State.Health.Status}} {{.State.Health.FailingStreak}}"), "starting 0");
 }
 
@@ -124,7 +124,7 @@ fn the_check_at_startup_comes_first() {
             "1000",
         ])
         .ok();
-    wait_until("two checks were made", || davit.inspect("c", "{{len .State.Health.Log}}") == "2");
+    wait_until("checks were made", || davit.inspect("c", "{{len .State.Health.Log}}") == "5");
     assert_eq!(health(&davit, "c"), "starting");
     davit.run(["exec", "c", "touch", "/tmp/up"]).ok();
     wait_until("it is healthy", || health(&davit, "c") == "healthy");

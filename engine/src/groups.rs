@@ -142,6 +142,20 @@ impl Engine {
         self.groups()?.path(parent, id, self.config().identity.rootless)
     }
 
+    /// Moves this process out of the scope of a container whose monitor it was or comes from: the scope of the next start
+    /// has the same name. Processes that it forks from here on come along.
+    pub(crate) fn leave_scope(&self, id: &str) -> Result<()> {
+        let Manager::Systemd(bus) = &self.groups()?.manager else { return Ok(()) };
+        let slice = if self.config().identity.rootless { "user.slice" } else { "machine.slice" };
+        let own = std::process::id();
+        let Some(scope) = Scope::parse(bus.clone(), &format!("{slice}:{PREFIX}-restart:{id}-{own}")) else {
+            return Ok(());
+        };
+        scope
+            .adopt(own)
+            .map_err(|error| Error::os("leave the scope of the container", std::io::Error::other(error)))
+    }
+
     /// A group below the caller's own, for a unit that owns what it starts (`--cgroups=split`).
     pub(crate) fn split_cgroup_path(&self, id: &str) -> Result<PathBuf> {
         let groups = self.groups()?;
@@ -149,6 +163,12 @@ impl Engine {
             return Err(Error::unsupported(
                 "cgroups split",
                 "with the cgroup manager systemd every container has a scope of its own; use --cgroup-manager=cgroupfs",
+            ));
+        }
+        if groups.layout.is_unified() {
+            return Err(Error::unsupported(
+                "cgroups split",
+                "in the unified tree a group with processes has none below it; use --cgroups=enabled",
             ));
         }
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Containers, Status, StopRequest};
+use super::{Containers, Status};
+use crate::entry::CleanupTask;
 use crate::events::Event;
 use crate::options::{HealthCheck, OnFailure};
 use crate::spec::{ExecOptions, exec_process};
@@ -217,9 +218,14 @@ impl Containers<'_> {
                 .map_err(|error| crate::error::runtime(format!("kill container {}", record.name), error)),
             OnFailure::Stop => self.stop_one(&record, None, None).map(drop),
             OnFailure::Restart => {
-                let mut request = StopRequest::default();
-                request.selection.names.push(record.id);
-                self.restart(&request).map(drop)
+                use std::os::unix::process::CommandExt;
+                // by a process that may leave the scope of the container, as this one's spawner cannot
+                let task =
+                    CleanupTask { restart_now: true, ..CleanupTask::new(self.engine, record.id, None) };
+                let argv = task.argv()?;
+                let (program, words) =
+                    argv.split_first().ok_or_else(|| Error::invalid("restart", "no program"))?;
+                Err(Error::os("run the restart", std::process::Command::new(program).args(words).exec()))
             }
         }
     }

@@ -28,6 +28,18 @@ impl Containers<'_> {
         self.start_locked(&record, lock, None, Vec::new(), &mut Vec::new()).map(drop)
     }
 
+    /// Whether an ended container is to be started again.
+    pub(crate) fn is_restart_due(&self, id: &str) -> Result<bool> {
+        self.due(id).map(|due| due.is_some())
+    }
+
+    /// Stops a container and starts it again.
+    pub(crate) fn restart_now(&self, id: &str) -> Result<()> {
+        let mut request = super::StopRequest::default();
+        request.selection.names.push(id.to_owned());
+        self.restart(&request).map(drop)
+    }
+
     /// Waits until an ended container is to be started again, and gives its lock; `None` when it is not.
     pub(super) fn next_start(&self, id: &str) -> Result<Option<(ContainerRecord, ContainerLock)>> {
         let engine = self.engine;

@@ -75,6 +75,14 @@ pub(crate) struct CleanupTask {
     /// Look at the container's health instead.
     #[serde(default)]
     pub(crate) health: bool,
+    /// Stop the container and start it again instead.
+    #[serde(default)]
+    pub(crate) restart_now: bool,
+    #[serde(default)]
+    pub(crate) cgroup_manager: Option<String>,
+    /// Where devices are described.
+    #[serde(default)]
+    pub(crate) cdi_dirs: Vec<PathBuf>,
     /// After the cleanup the container's restart policy is followed.
     #[serde(default)]
     pub(crate) restarts: bool,
@@ -95,6 +103,9 @@ impl CleanupTask {
             exec,
             health: false,
             restarts: false,
+            restart_now: false,
+            cgroup_manager: config.cgroup_manager.clone(),
+            cdi_dirs: config.cdi_dirs.clone(),
         }
     }
 
@@ -113,25 +124,37 @@ fn cleanup(task: &OsString) -> Result<()> {
     let task: CleanupTask =
         serde_json::from_str(task.to_str().ok_or_else(invalid)?).map_err(|_| invalid())?;
     let options = crate::EngineOptions {
-        root: Some(task.root),
-        runroot: Some(task.runroot),
-        storage_driver: task.driver,
+        root: Some(task.root.clone()),
+        runroot: Some(task.runroot.clone()),
+        storage_driver: task.driver.clone(),
+        cgroup_manager: task.cgroup_manager.clone(),
+        cdi_dirs: task.cdi_dirs.clone(),
         events_backend: Some(if task.keeps_events { "file" } else { "none" }.to_owned()),
         ..crate::EngineOptions::default()
     };
     let identity = Identity { uid: task.uid, rootless: task.rootless };
-    let spawner = if task.health || task.restarts { Some(fork_spawner()?) } else { None };
-    let engine = crate::Engine::open(options, Entered { warnings: Vec::new(), identity, spawner })?;
+    let open =
+        |spawner| crate::Engine::open(options.clone(), Entered { warnings: Vec::new(), identity, spawner });
     if task.health {
-        return engine.containers().check_health_in_time(&task.id);
+        return open(Some(fork_spawner()?))?.containers().check_health_in_time(&task.id);
     }
-    match task.exec {
-        Some(session) => engine.containers().end_exec(&task.id, &session),
-        None => {
-            engine.containers().cleanup(&task.id, false)?;
-            if task.restarts { engine.containers().restart_by_policy(&task.id) } else { Ok(()) }
-        }
+    let engine = open(None)?;
+    // with what starts the container again; what cannot be left is told by the start that fails
+    let outside = || {
+        let _ = engine.leave_scope(&task.id);
+        open(Some(fork_spawner()?))
+    };
+    if task.restart_now {
+        return outside()?.containers().restart_now(&task.id);
     }
+    if let Some(session) = &task.exec {
+        return engine.containers().end_exec(&task.id, session);
+    }
+    engine.containers().cleanup(&task.id, false)?;
+    if task.restarts && engine.containers().is_restart_due(&task.id)? {
+        outside()?.containers().restart_by_policy(&task.id)?;
+    }
+    Ok(())
 }
 
 fn fork_spawner() -> Result<Spawner> {

@@ -283,7 +283,7 @@ fn process(options: &SpecOptions, host: &Host, hostname: &str, granted: Capabili
         .map_err(|error| Error::invalid("capabilities", error.to_string()))?;
     let user = &options.user;
     let env = environment::container(options, hostname);
-    let limits = resources::rlimits(&options.ulimits, host)?;
+    let limits = resources::rlimits(&options.ulimits, host, options.namespaces.user.is_some())?;
     let sets = capabilities::process_sets(user.uid, granted, added, options.privileged);
     let mut process = base_process(user, options.umask, &options.args, env, options.cwd.as_deref())?;
     process.set_terminal(options.terminal.then_some(true));

@@ -19,7 +19,7 @@ const FILES_AND_PROCESSES: u64 = 1_048_576;
 const CPU_PERIOD: u64 = 100_000;
 
 /// Resource limits of the process: Podman's two defaults, lowered where the caller may not raise, and the user's.
-pub(super) fn rlimits(asked: &[Ulimit], host: &Host) -> Result<Vec<PosixRlimit>> {
+pub(super) fn rlimits(asked: &[Ulimit], host: &Host, own_user_namespace: bool) -> Result<Vec<PosixRlimit>> {
     let mut limits: Vec<PosixRlimit> = Vec::new();
     for (name, own_hard) in [("nofile", host.nofile_hard), ("nproc", host.nproc_hard)] {
         if asked.iter().any(|limit| limit.name == name) {
@@ -27,7 +27,11 @@ pub(super) fn rlimits(asked: &[Ulimit], host: &Host) -> Result<Vec<PosixRlimit>>
         }
         let Some(resource) = rlimits::parse_name(name) else { continue };
         let wish = rlimits::limit(resource, FILES_AND_PROCESSES, FILES_AND_PROCESSES);
-        limits.push(if host.may_raise_limits { wish } else { rlimits::lower(wish, own_hard) });
+        limits.push(if host.may_raise_limits && !own_user_namespace {
+            wish
+        } else {
+            rlimits::lower(wish, own_hard)
+        });
     }
     for limit in asked {
         let what = format!("ulimit {}", limit.name);

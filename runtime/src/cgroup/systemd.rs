@@ -114,6 +114,17 @@ impl Scope {
         Ok(Manager::open(Paths::V2(container)))
     }
 
+    /// Moves a process into a scope that holds nothing else, and ends with it.
+    ///
+    /// # Errors
+    /// The bus cannot be reached, or systemd refuses.
+    pub fn adopt(&self, process: u32) -> Result<()> {
+        match self.ask(process, &[])? {
+            None => Ok(()),
+            Some(refusal) => Err(failed(format!("start {}", self.unit), &refusal)),
+        }
+    }
+
     /// Starts the scope with a container's first process in it, which lies in a group below the scope: what systemd has
     /// set for the scope it may set again at any time. `properties` are further ones of the unit, as text: integers,
     /// `true` and `false`, and strings in single quotes.
