@@ -282,3 +282,65 @@ fn git_repositories() {
     davit.run(["build", "-q", "-t", "named", "--build-context", &named, main.path().to_str().unwrap()]).ok();
     assert_eq!(davit.sh("named", "cat /named"), "sub");
 }
+
+/// Seconds of `2001-09-09T01:46:40Z`.
+const COMMITTED: &str = "1000000000";
+
+#[test]
+fn the_time_of_a_context_is_that_of_its_commit_or_archive() {
+    let davit = Davit::with_busybox();
+    let dir = scratch();
+    let work = dir.path().join("work");
+    std::fs::create_dir_all(work.join("sub")).unwrap();
+    let text = "ARG SOURCE_DATE_EPOCH\nFROM busybox\nARG SOURCE_DATE_EPOCH\nCOPY . /c\n\
+                RUN echo $SOURCE_DATE_EPOCH >/time\n";
+    std::fs::write(work.join("Containerfile"), text).unwrap();
+    std::fs::write(work.join("sub/file"), "x").unwrap();
+    std::os::unix::fs::symlink("file", work.join("sub/link")).unwrap();
+    let git = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.arg("-C").arg(&work).args(["-c", "user.name=n", "-c", "user.email=e@example.org"]).args(args);
+        command.env("GIT_COMMITTER_DATE", format!("@{COMMITTED} +0000"));
+        crate::support::finish(&mut command).ok()
+    };
+    git(&["init", "-q", "-b", "main", "."]);
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "one"]);
+    let bare = dir.path().join("r.git");
+    tool("git", ["clone", "-q", "--bare", work.to_str().unwrap(), bare.to_str().unwrap()]).ok();
+    tool("git", ["-C", bare.to_str().unwrap(), "update-server-info"]).ok();
+    let archive = dir.path().join("ctx.tar");
+    let tar = ["--mtime=@900000000", "-C", work.to_str().unwrap(), "-cf", archive.to_str().unwrap()];
+    tool("tar", tar.iter().chain(&["Containerfile", "sub"])).ok();
+    let web = Web::start(dir.path());
+    let url = format!("http://{}/r.git", web.host);
+    let build = |options: &[&str], context: &str| {
+        let mut args = vec!["build", "-q", "-t", "x"];
+        args.extend(options);
+        args.push(context);
+        davit.run(&args).ok();
+        let times = "cat /time; stat -c %Y /c/Containerfile /c/sub /c/sub/file /c/sub/link | uniq";
+        (davit.inspect("x", "{{.Created}}"), davit.sh("x", times))
+    };
+    let both = format!("{COMMITTED}\n{COMMITTED}");
+    for option in ["--build-arg=SOURCE_DATE_EPOCH=context", "--source-date-epoch=context"] {
+        let (created, times) = build(&[option], &url);
+        assert!(created.contains("2001-09-09"), "{created}");
+        assert_eq!(times, both);
+    }
+    // Whatever the epoch is, the files have the commit's time; and only where there is one, or it is asked for.
+    assert_eq!(build(&["--build-arg=SOURCE_DATE_EPOCH=5"], &url).1, format!("5\n{COMMITTED}"));
+    assert_eq!(build(&[], &format!("{url}?mtime=commit")).1.trim(), COMMITTED);
+    assert!(!build(&[], &url).1.contains(COMMITTED));
+    let kept = build(&["--build-arg=SOURCE_DATE_EPOCH=context"], &format!("{url}?mtime=checkout")).1;
+    assert!(kept.starts_with(COMMITTED) && kept != both, "{kept}");
+    let (created, times) = build(&["--source-date-epoch=context"], &format!("http://{}/ctx.tar", web.host));
+    assert!(created.contains("1998-07-09"), "{created}");
+    assert!(times.starts_with("900000000\n"), "{times}");
+    let added = context(&format!("FROM busybox\nADD {url}?mtime=commit /c\nRUN : >/time\n"), &[]);
+    assert_eq!(build(&[], added.path().to_str().unwrap()).1.trim(), COMMITTED);
+    // A directory of the user has no time.
+    let (created, times) = build(&["--source-date-epoch=context"], work.to_str().unwrap());
+    assert!(!created.contains("2001-09-09") && !times.contains(COMMITTED), "{created} {times}");
+    davit.run(["build", "-q", "--build-arg=SOURCE_DATE_EPOCH=stage", &url]).fails(125, "or `context`");
+}

@@ -84,6 +84,9 @@ pub struct BuildRequest<'a> {
     pub step_settings: String,
     /// Time of the image, seconds since 1970 (`--timestamp`, `SOURCE_DATE_EPOCH`); `None` = now.
     pub timestamp: Option<i64>,
+    /// The time that all files of the context have, in seconds since 1970, where it is part of what was asked for: then
+    /// a layer with other times is another one. `None` where times are whatever they are, and count nowhere.
+    pub context_time: Option<i64>,
     /// What `timestamp` does to the times of new files.
     pub rewrite_times: RewriteTimes,
     /// Runs the RUN steps.
@@ -165,8 +168,7 @@ pub const INLINE_CACHE: &str = "davit.buildcache.v1";
 impl BuildRequest<'_> {
     /// Time of the image: the caller's, else that of the build argument `SOURCE_DATE_EPOCH`.
     pub(crate) fn time(&self) -> Option<i64> {
-        let argument = || self.build_args.get(EPOCH).and_then(|value| value.parse().ok());
-        self.timestamp.or_else(argument)
+        self.timestamp.or_else(|| crate::epoch::seconds(&self.build_args))
     }
 
     /// What becomes of the times of files in new layers.
@@ -178,9 +180,6 @@ impl BuildRequest<'_> {
         }
     }
 }
-
-/// The build argument that is a time.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 impl std::fmt::Debug for BuildRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -373,16 +372,7 @@ pub fn default_jobs() -> usize {
 /// The first failing step cancels those that run beside it, through `request.cancel`. What was built before a failure
 /// stays in the cache.
 pub fn build(request: &BuildRequest<'_>) -> Result<Built, Error> {
-    if let Some(value) = request.build_args.get(EPOCH)
-        && !value.is_empty()
-        && value.parse::<i64>().is_err()
-    {
-        return Err(Error::Argument {
-            name: EPOCH,
-            value: value.clone(),
-            what: "a number of seconds since 1970",
-        });
-    }
+    crate::epoch::check(&request.build_args)?;
     let parsed = parse::parse(&request.containerfile_name, &request.containerfile);
     let mut file = parsed.into_result()?;
     if let (Some(from), Some(first)) = (&request.from, file.stages.first_mut()) {
@@ -687,7 +677,7 @@ fn unused_args(request: &BuildRequest<'_>, used: &BTreeSet<String>) -> Option<St
             !used.contains(*name)
                 && !PROXIES.contains(&name.to_ascii_uppercase().as_str())
                 && !name.starts_with("BUILDKIT_")
-                && *name != EPOCH
+                && *name != crate::epoch::NAME
         })
         .map(String::as_str)
         .collect();

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diagnostic;
+pub mod epoch;
 pub mod expand;
 pub mod ignore;
 pub mod instruction;

@@ -200,14 +200,14 @@ pub trait Resolver: Sync {
     fn git_commit(&self, source: &GitSource, access: &GitAccess<'_>) -> Result<String, PortError>;
 
     /// Fetches a commit into an empty directory, submodules included where wanted. What the repository brings
-    /// (hooks, filters, configuration) must not run.
+    /// (hooks, filters, configuration) must not run. Gives the commit's time in seconds since 1970.
     fn git_checkout(
         &self,
         source: &GitSource,
         access: &GitAccess<'_>,
         commit: &str,
         into: &std::path::Path,
-    ) -> Result<(), PortError>;
+    ) -> Result<i64, PortError>;
 }
 
 /// A download.
@@ -245,6 +245,9 @@ pub struct GitSource {
     pub keep_git_dir: bool,
     /// Whether submodules are fetched.
     pub submodules: bool,
+    /// Whether all files get the time of the commit (`mtime=commit`); `None` where the address does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_times: Option<bool>,
 }
 
 /// What opens private repositories, and when to stop.

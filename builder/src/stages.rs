@@ -67,6 +67,11 @@ pub enum Base {
     Image(String),
 }
 
+/// Values of the ARGs before the first FROM.
+pub(crate) fn global_args(file: &Containerfile, options: &PlanOptions) -> BTreeMap<String, String> {
+    Globals::evaluate(file, options, &mut Vec::new()).values
+}
+
 /// Evaluates global arguments and FROM lines, and follows references from the target.
 pub fn plan(file: &Containerfile, options: &PlanOptions) -> Result<Plan, Vec<Diagnostic>> {
     let mut errors = Vec::new();

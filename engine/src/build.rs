@@ -79,6 +79,7 @@ impl Engine {
         let fetched = named::fetch(request, &fetcher)?;
         let file = Containerfile::find(request, &opened)?;
         let ignore = file.ignore_file(request, &opened)?;
+        let (build_args, context_time) = settle_time(request, &file, &opened)?;
         let watch = Watch::install(request.handle_signals);
         let executor = StepExecutor::new(self, settings(request, &watch)?)?;
         let job = Job {
@@ -89,6 +90,8 @@ impl Engine {
             fetched,
             file,
             ignore,
+            build_args,
+            context_time,
             agents: &agents,
             executor,
             watch: &watch,
@@ -126,6 +129,10 @@ struct Job<'a> {
     fetched: BTreeMap<String, PathBuf>,
     file: Containerfile,
     ignore: Option<(String, String)>,
+    /// With the time that counts.
+    build_args: BTreeMap<String, String>,
+    /// The time that all files of the context have, where somebody wants them to.
+    context_time: Option<i64>,
     agents: &'a ssh::Agents,
     executor: StepExecutor<'a>,
     watch: &'a Watch,
@@ -184,7 +191,7 @@ impl Job<'_> {
             target: request.target.clone(),
             from: request.from.clone(),
             all_stages: request.all_stages,
-            build_args: request.build_args.iter().cloned().collect(),
+            build_args: self.build_args.clone(),
             proxy: request.proxy_env.clone(),
             secrets: request.secrets.0.clone(),
             ssh: self.agents.sockets.clone(),
@@ -201,6 +208,7 @@ impl Job<'_> {
             // what a step can see of these may change what it makes; limits and name servers do not count
             step_settings: step_settings(request),
             timestamp: request.source_date_epoch,
+            context_time: self.context_time,
             rewrite_times: request.rewrite_times,
             cache: builder::build::CacheOptions {
                 line: line(request),
@@ -239,6 +247,26 @@ impl Job<'_> {
         let warnings = cache::export(&export, to)?;
         Ok((built, warnings))
     }
+}
+
+/// The build arguments with the `SOURCE_DATE_EPOCH` that counts, and the time that all files of the context have. Where
+/// there is an epoch, the files of a repository that is the context get the time of its commit instead of the time at
+/// which it was fetched.
+fn settle_time(
+    request: &BuildRequest,
+    file: &Containerfile,
+    opened: &Opened,
+) -> Result<(BTreeMap<String, String>, Option<i64>)> {
+    let mut build_args = request.build_args.iter().cloned().collect();
+    builder::epoch::settle(&mut build_args, &file.text, opened.time);
+    let is_set = build_args.get(builder::epoch::NAME).is_some_and(|value| !value.is_empty());
+    if (is_set || request.source_date_epoch.is_some())
+        && let (Some(directory), Some(seconds)) = (&opened.fresh, opened.time)
+    {
+        git::set_times(directory, seconds)?;
+        return Ok((build_args, Some(seconds)));
+    }
+    Ok((build_args, opened.time.filter(|_| opened.dated)))
 }
 
 /// What makes two builds the same to people: the name, else the place of the files.

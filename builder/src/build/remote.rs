@@ -55,8 +55,9 @@ pub(super) struct Commit {
 impl Commit {
     /// Digest of what a copy takes of it.
     pub(super) fn digest(&self) -> Digest {
-        let GitSource { subdir, keep_git_dir, submodules, .. } = &self.op.source;
-        Digest::of(format!("{}\0{subdir}\0{keep_git_dir}\0{submodules}", self.commit).as_bytes())
+        let GitSource { subdir, keep_git_dir, submodules, commit_times, .. } = &self.op.source;
+        let times = if *commit_times == Some(true) { "\0commit" } else { "" };
+        Digest::of(format!("{}\0{subdir}\0{keep_git_dir}\0{submodules}{times}", self.commit).as_bytes())
     }
 }
 

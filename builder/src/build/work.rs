@@ -197,6 +197,12 @@ impl<'a> Build<'a> {
         let memory = self.memory_of(edge);
         let owners = op.keep_owners && op.chown.is_none();
         let mut selection = Selection::new(memory.as_deref()).with_owners(owners);
+        if let (Output::Context(_), Some(seconds)) = (output, self.request.context_time)
+            && let Op::Directory(directory) = &self.graph.vertex(edge.from).op
+            && directory.name.is_none()
+        {
+            selection.add_bytes(b"time", &seconds.to_be_bytes());
+        }
         for source in &op.sources {
             let CopySource::Path { input: number, path } = source else { continue };
             if *number != input {

@@ -40,7 +40,13 @@ pub fn parse(address: &str) -> Result<GitOp, String> {
             "fetch-by-commit" => {
                 switch(key, &value)?;
             }
-            "mtime" => return Err("the key `mtime` of git addresses is not supported".to_owned()),
+            "mtime" => {
+                op.source.commit_times = match value.as_str() {
+                    "commit" => Some(true),
+                    "checkout" => Some(false),
+                    _ => return Err("`mtime` is either commit or checkout".to_owned()),
+                };
+            }
             _ => return Err(format!("git addresses have no key `{key}`")),
         }
     }
@@ -135,6 +141,9 @@ mod tests {
         let op = parse("git@h:o/r#main:sub/dir").unwrap();
         assert_eq!(op.source.remote, "git@h:o/r");
         assert_eq!((op.source.reference.as_str(), op.source.subdir.as_str()), ("main", "sub/dir"));
+        assert_eq!(op.source.commit_times, None);
+        assert_eq!(parse("https://h/r.git?mtime=commit").unwrap().source.commit_times, Some(true));
+        assert_eq!(parse("https://h/r.git?mtime=checkout#v1").unwrap().source.commit_times, Some(false));
         assert_eq!(parse("git://h/r?branch=x").unwrap().source.reference, "refs/heads/x");
         assert_eq!(parse("git://h/r?commit=0123456").unwrap().checksum.unwrap(), "0123456");
         for bad in [
@@ -142,7 +151,8 @@ mod tests {
             "https://h/r.git?ref=a#b",
             "https://h/r.git#-upload-pack=x",
             "https://h/r.git#a:../x",
-            "https://h/r.git?mtime=commit",
+            "https://h/r.git?mtime=now",
+            "https://h/r.git?mtime",
             "https://h/r.git?checksum=HEAD",
             "-uroot@h:x",
         ] {

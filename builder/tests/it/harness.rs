@@ -132,6 +132,7 @@ impl Lab {
             },
             network: NetworkMode::Default,
             step_settings: String::new(),
+            context_time: None,
             timestamp: (!options.now).then_some(options.timestamp.unwrap_or(1_000_000_000)),
             rewrite_times: options.rewrite_times,
             executor: &self.executor,
@@ -351,12 +352,12 @@ impl Resolver for Images {
         _access: &GitAccess<'_>,
         commit: &str,
         into: &Path,
-    ) -> Result<(), PortError> {
+    ) -> Result<i64, PortError> {
         self.asked.lock().unwrap().push((source.remote.clone(), None));
         std::fs::create_dir_all(into.join("sub"))?;
         std::fs::write(into.join("commit"), commit)?;
         std::fs::write(into.join("sub/file"), "in the directory")?;
-        Ok(())
+        Ok(5)
     }
 }
 

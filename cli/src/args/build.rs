@@ -261,7 +261,7 @@ pub(crate) struct BuildArgs {
     /// Leave out stages that the image does not need
     #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
     pub(crate) skip_unused_stages: bool,
-    /// Time of the image in seconds since 1970
+    /// Time of the image in seconds since 1970, or `context` for that of the context's commit or archive
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", hide_env_values = true)]
     pub(crate) source_date_epoch: Option<String>,
     /// What happens when a RUN fails: fail, or open a shell where it failed and go on if that ends with 0

@@ -23,6 +23,9 @@ use crate::error::{Attempt, Failure, Outcome};
 use crate::output::{self, progress};
 use logfile::LogFile;
 
+/// The build argument that is the image's time.
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// `davit build`
 pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
     let (method, manner) = call::parse(if args.check { "check" } else { &args.call })?;
@@ -149,8 +152,16 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         retry: Some(args.retry),
         retry_delay: retry_delay(args.retry_delay.as_ref())?,
     };
+    let mut build_args = inputs::build_args(args)?;
     let epoch = match (&args.timestamp, &args.source_date_epoch) {
         (Some(seconds), _) => Some(*seconds),
+        // known only when the context is
+        (None, Some(text)) if text == "context" => {
+            if !build_args.iter().any(|(name, _)| name == SOURCE_DATE_EPOCH) {
+                build_args.push((SOURCE_DATE_EPOCH.to_owned(), text.clone()));
+            }
+            None
+        }
         (None, Some(text)) if !text.is_empty() => {
             Some(text.parse::<i64>().attempt(format!("--source-date-epoch={text}"))?)
         }
@@ -179,7 +190,7 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         from: args.from.clone(),
         all_stages: !args.skip_unused_stages,
         target: args.target.clone(),
-        build_args: inputs::build_args(args)?,
+        build_args,
         labels: pairs(&args.label),
         unset_labels: args.unsetlabel.clone(),
         drop_base_labels: !args.inherit_labels,

@@ -26,9 +26,21 @@ pub(super) struct Fetcher<'a> {
 /// What lay there.
 pub(super) enum Fetched {
     /// A directory that somebody else made.
-    Directory(PathBuf),
-    /// A Containerfile: name and text.
-    Text(String, String),
+    Directory(Place),
+    /// A Containerfile: name, text, and what the server says is the time of its last change.
+    Text(String, String, Option<i64>),
+}
+
+/// A directory that was made of what lay behind an address.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    pub(super) directory: PathBuf,
+    /// Its time in seconds since 1970: the commit's, or that of an archive's newest entry.
+    pub(super) time: Option<i64>,
+    /// Whether all files have that time.
+    pub(super) dated: bool,
+    /// A checkout whose files have the times of this build, because its address does not say otherwise.
+    pub(super) fresh: Option<PathBuf>,
 }
 
 /// Whether a context is an address and not a path.
@@ -71,7 +83,7 @@ impl Fetcher<'_> {
         let what = format!("the build context {}", without_password(url));
         let request = HttpRequest { url, known: None, authorization: None, cancel: self.cancel };
         let answer = self.resolver.http(&request).map_err(failed(format!("download {what}")))?;
-        let HttpAnswer::File { mut body, .. } = answer else {
+        let HttpAnswer::File { mut body, memory } = answer else {
             return Err(Error::invalid(what, "the server said that nothing changed, and was not asked"));
         };
         body.rewind().map_err(|error| Error::os(format!("read {what}"), error))?;
@@ -79,12 +91,15 @@ impl Fetcher<'_> {
         let path = url.split(['#', '?']).next().unwrap_or_default();
         let name = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("Containerfile");
         Ok(match unpack(body, &what, &directory)? {
-            Stream::Unpacked => Fetched::Directory(directory),
-            Stream::Text(text) => Fetched::Text(name.to_owned(), text),
+            Stream::Unpacked(newest) => {
+                let time = newest.or(memory.last_modified);
+                Fetched::Directory(Place { directory, time, ..Place::default() })
+            }
+            Stream::Text(text) => Fetched::Text(name.to_owned(), text, memory.last_modified),
         })
     }
 
-    fn check_out(&self, address: &str) -> Result<PathBuf> {
+    fn check_out(&self, address: &str) -> Result<Place> {
         let what = format!("build context {}", without_password(address));
         let mut op = parse_git_address(address).map_err(|reason| Error::invalid(what.clone(), reason))?;
         let keep = self.resolver.request.build_args.iter().find(|(name, _)| name == KEEP_GIT_DIR);
@@ -107,14 +122,17 @@ impl Fetcher<'_> {
             return Err(Error::invalid(what, format!("it is at commit {commit}, not {expected}")));
         }
         let directory = scratch(self.lease, &scratch_name("git", address))?;
-        self.resolver
+        let time = self
+            .resolver
             .git_checkout(&op.source, &access, &commit, &directory)
             .map_err(failed(format!("fetch the {what}")))?;
-        if op.source.subdir.is_empty() {
-            return Ok(directory);
-        }
-        inside(&directory, &op.source.subdir)
-            .map_err(|error| Error::os(format!("find {} in the {what}", op.source.subdir), error))
+        let fresh = op.source.commit_times.is_none().then(|| directory.clone());
+        let directory = match op.source.subdir.as_str() {
+            "" => directory,
+            subdir => inside(&directory, subdir)
+                .map_err(|error| Error::os(format!("find {subdir} in the {what}"), error))?,
+        };
+        Ok(Place { directory, time: Some(time), dated: op.source.commit_times == Some(true), fresh })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The build context, wherever it comes from: a directory of the host, or one that is unpacked below the build's lease.
 
-use super::address::{Fetched, Fetcher};
+use super::address::{Fetched, Fetcher, Place};
 use super::requests::{BuildRequest, ContainerfileSource, ContextSource};
 use crate::{Error, Result};
 use builder::build::Context;
@@ -32,32 +32,41 @@ pub(super) struct Opened {
     pub(super) foreign: bool,
     /// The Containerfile that came instead of a context: name and text.
     pub(super) containerfile: Option<(String, String)>,
+    /// The time of what it was made of, in seconds since 1970; `None` for a directory of the user.
+    pub(super) time: Option<i64>,
+    /// Whether all files have that time.
+    pub(super) dated: bool,
+    /// A checkout whose files have the times of this build, where nobody said otherwise.
+    pub(super) fresh: Option<PathBuf>,
 }
 
 /// What a stream turned out to be.
 pub(super) enum Stream {
-    /// An archive, which is unpacked.
-    Unpacked,
+    /// An archive, which is unpacked; the time of its newest entry, in seconds since 1970.
+    Unpacked(Option<i64>),
     /// Text.
     Text(String),
 }
 
 impl Opened {
-    fn directory(directory: PathBuf, foreign: bool) -> Self {
+    fn directory(place: Place, foreign: bool) -> Self {
+        let Place { directory, time, dated, fresh } = place;
         let context = Context::Directory(directory.clone());
-        Self { context, directory: Some(directory), foreign, containerfile: None }
+        Self { context, directory: Some(directory), foreign, containerfile: None, time, dated, fresh }
     }
 
-    fn alone(containerfile: Option<(String, String)>) -> Self {
-        Self { context: Context::Empty, directory: None, foreign: false, containerfile }
+    fn alone(containerfile: Option<(String, String)>, time: Option<i64>) -> Self {
+        let place = Place { time, ..Place::default() };
+        let opened = Self::directory(place, false);
+        Self { context: Context::Empty, directory: None, containerfile, ..opened }
     }
 
     /// Opens the context of a build.
     pub(super) fn new(request: &BuildRequest, lease: &Lease, fetcher: &Fetcher<'_>) -> Result<Self> {
         match &request.context {
-            ContextSource::None => Ok(Self::alone(None)),
+            ContextSource::None => Ok(Self::alone(None, None)),
             ContextSource::Directory(directory) if directory.is_dir() => {
-                Ok(Self::directory(directory.clone(), false))
+                Ok(Self::directory(Place { directory: directory.clone(), ..Place::default() }, false))
             }
             ContextSource::Directory(directory) => Err(Error::os(
                 format!("open the build context {}", directory.display()),
@@ -70,8 +79,8 @@ impl Opened {
                 Self::of_stream(std::fs::File::from(stream), name, "Containerfile", request, lease)
             }
             ContextSource::Address(address) => match fetcher.fetch(address)? {
-                Fetched::Directory(directory) => Ok(Self::directory(directory, true)),
-                Fetched::Text(name, text) => Self::of_text(&name, text, address, request),
+                Fetched::Directory(place) => Ok(Self::directory(place, true)),
+                Fetched::Text(name, text, time) => Self::of_text(&name, text, time, address, request),
             },
         }
     }
@@ -86,19 +95,27 @@ impl Opened {
     ) -> Result<Self> {
         let directory = scratch(lease, "context")?;
         match unpack(stream, what, &directory)? {
-            Stream::Unpacked => Ok(Self::directory(directory, true)),
-            Stream::Text(text) => Self::of_text(name, text, what, request),
+            Stream::Unpacked(time) => {
+                Ok(Self::directory(Place { directory, time, ..Place::default() }, true))
+            }
+            Stream::Text(text) => Self::of_text(name, text, None, what, request),
         }
     }
 
-    fn of_text(name: &str, text: String, what: &str, request: &BuildRequest) -> Result<Self> {
+    fn of_text(
+        name: &str,
+        text: String,
+        time: Option<i64>,
+        what: &str,
+        request: &BuildRequest,
+    ) -> Result<Self> {
         if request.containerfile != ContainerfileSource::Lookup {
             return Err(Error::invalid(
                 what,
                 "it is no archive; a Containerfile that is named besides needs one to lie in",
             ));
         }
-        Ok(Self::alone(Some((name.to_owned(), text))))
+        Ok(Self::alone(Some((name.to_owned(), text)), time))
     }
 }
 
@@ -150,5 +167,5 @@ pub(super) fn unpack(mut stream: impl Read + Send, what: &str, directory: &Path)
     let mut reader = Reader::new(BufReader::with_capacity(1 << 17, plain));
     extract_into(root.as_fd(), &mut reader, options)
         .map_err(|error| Error::os(format!("unpack {what}"), std::io::Error::other(error)))?;
-    Ok(Stream::Unpacked)
+    Ok(Stream::Unpacked(reader.newest()))
 }

@@ -72,14 +72,14 @@ impl Git<'_> {
         }
     }
 
-    /// Checks a commit out into an empty directory.
+    /// Checks a commit out into an empty directory; gives its time in seconds since 1970.
     pub(crate) fn checkout(
         &self,
         source: &GitSource,
         access: &GitAccess<'_>,
         commit: &str,
         into: &Path,
-    ) -> Result<()> {
+    ) -> Result<i64> {
         if !is_commit(commit) {
             return Err(Error::invalid(format!("commit {commit}"), "it is no digest of a commit"));
         }
@@ -102,10 +102,18 @@ impl Git<'_> {
             let update = ["submodule", "-q", "update", "--init", "--recursive", "--depth=1", "--force"];
             self.run(&at, Some(into), update)?;
         }
+        let shown =
+            self.run(&at, Some(into), ["show", "-s", "--no-show-signature", "--format=%ct", commit])?;
+        let time = shown.trim().parse().map_err(|_| {
+            Error::invalid(format!("commit {commit}"), format!("its time is {:?}", shown.trim()))
+        })?;
         if !source.keep_git_dir {
             remove_git(into)?;
         }
-        Ok(())
+        if source.commit_times == Some(true) {
+            set_times(into, time)?;
+        }
+        Ok(time)
     }
 
     /// Runs git to its end; gives its output.
@@ -263,6 +271,31 @@ fn finish(mut command: Command, what: &str, cancel: &Cancel) -> Result<String> {
     let lines: Vec<&str> = errors.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines[lines.len().saturating_sub(4)..].join("; ");
     Err(Error::invalid(what.to_owned(), if last.is_empty() { status.to_string() } else { last }))
+}
+
+/// Gives everything below a directory, and the directory, one time.
+pub(super) fn set_times(directory: &Path, seconds: i64) -> Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let failed =
+        |path: &Path, error: std::io::Error| Error::os(format!("set the times of {}", path.display()), error);
+    // Nobody else writes there: a path stays what it was when it was listed.
+    let mut open = vec![directory.to_owned()];
+    while let Some(here) = open.pop() {
+        for entry in std::fs::read_dir(&here).map_err(|error| failed(&here, error))? {
+            let entry = entry.map_err(|error| failed(&here, error))?;
+            let path = entry.path();
+            if entry.file_type().map_err(|error| failed(&path, error))?.is_dir() {
+                open.push(path);
+            } else {
+                utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|error| failed(&path, error.into()))?;
+            }
+        }
+        utimensat(CWD, &here, &times, AtFlags::empty()).map_err(|error| failed(&here, error.into()))?;
+    }
+    Ok(())
 }
 
 /// Removes what git keeps for itself, of submodules too.

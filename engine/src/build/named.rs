@@ -24,8 +24,8 @@ pub(super) fn fetch(request: &BuildRequest, fetcher: &Fetcher<'_>) -> Result<BTr
             continue;
         }
         match fetcher.fetch(value)? {
-            Fetched::Directory(directory) => {
-                directories.insert(name.clone(), directory);
+            Fetched::Directory(place) => {
+                directories.insert(name.clone(), place.directory);
             }
             Fetched::Text(..) => {
                 return Err(Error::invalid(

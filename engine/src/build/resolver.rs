@@ -128,7 +128,7 @@ impl Resolver for ImageResolver<'_> {
         access: &GitAccess<'_>,
         commit: &str,
         into: &Path,
-    ) -> std::result::Result<(), PortError> {
+    ) -> std::result::Result<i64, PortError> {
         Ok(self.git().checkout(source, access, commit, into)?)
     }
 }

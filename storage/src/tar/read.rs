@@ -137,6 +137,7 @@ pub struct Reader<R> {
     entries: u64,
     unpacked: u64,
     ended: bool,
+    newest: Option<i64>,
 }
 
 impl<R: BufRead> Reader<R> {
@@ -158,7 +159,13 @@ impl<R: BufRead> Reader<R> {
             entries: 0,
             unpacked: 0,
             ended: false,
+            newest: None,
         }
+    }
+
+    /// The latest time of last modification that an entry had so far, in seconds since 1970.
+    pub fn newest(&self) -> Option<i64> {
+        self.newest
     }
 
     /// Returns the source, positioned after what has been consumed.
@@ -234,7 +241,11 @@ impl<R: BufRead> Reader<R> {
                     self.start_data(stored_size(&block).map_err(fail)?);
                     self.skip_rest()?;
                 }
-                _ => return self.finish_entry(&block, at, extensions).map(Some),
+                _ => {
+                    let entry = self.finish_entry(&block, at, extensions)?;
+                    self.newest = self.newest.max(Some(entry.mtime.seconds));
+                    return Ok(Some(entry));
+                }
             }
         }
     }
