@@ -77,7 +77,7 @@ fn completions_and_manual_pages_are_generated() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     let davit = Davit::new();
-    davit.run(["run", "--gpus=all", "x"]).fails(125, "--gpus of davit run is not built yet");
+    davit.run(["run", "--rdt-class=x", "x"]).fails(125, "--rdt-class of davit run is not built yet");
     davit.run(["kube", "play", "x"]).fails(125, "davit kube");
     davit.run(["run", "--network=bridge", "x"]).fails(125, "bridge");
     davit.run(["build", "--sbom=true", "."]).fails(125, "--sbom of davit build is not built yet");

@@ -29,27 +29,42 @@ pub(crate) fn create_directory(path: &Path) -> Result<()> {
 
 /// Reads a JSON file; `None` when there is none.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = read(path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| file("parse", path, error))
+    let Some(opened) = open(path)? else { return Ok(None) };
+    // Most records fit: one read then, because a short one of a file means its end, and nothing on the heap.
+    let mut buffer = [0; 4096];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&opened, &mut buffer))
+        .map_err(|error| file("read", path, error))?;
+    let parsed = if length < buffer.len() {
+        serde_json::from_slice(&buffer[..length])
+    } else {
+        serde_json::from_slice(&rest(opened, path, buffer.to_vec())?)
+    };
+    parsed.map(Some).map_err(|error| file("parse", path, error))
+}
+
+fn open(path: &Path) -> Result<Option<std::fs::File>> {
+    match std::fs::File::open(path) {
+        Ok(opened) => Ok(Some(opened)),
+        // a directory on the way that is being removed reads as absent too
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(file("open", path, error)),
+    }
+}
+
+/// Reads to the end of a file, behind what was read of it.
+fn rest(opened: std::fs::File, path: &Path, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let room = (MAX_RECORD + 1).saturating_sub(bytes.len() as u64);
+    opened.take(room).read_to_end(&mut bytes).map_err(|error| file("read", path, error))?;
+    if bytes.len() as u64 > MAX_RECORD {
+        return Err(file("read", path, "the file is too large for a record"));
+    }
+    Ok(bytes)
 }
 
 /// Reads a file; `None` when there is none.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    use std::io::Read;
-    let opened = match std::fs::File::open(path) {
-        Ok(opened) => opened,
-        // a directory on the way that is being removed reads as absent too
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(file("open", path, error)),
-    };
-    let mut bytes = Vec::with_capacity(4096);
-    opened.take(MAX_RECORD + 1).read_to_end(&mut bytes).map_err(|error| file("read", path, error))?;
-    if bytes.len() as u64 > MAX_RECORD {
-        return Err(file("read", path, "the file is too large for a record"));
-    }
-    Ok(Some(bytes))
+    open(path)?.map(|opened| rest(opened, path, Vec::with_capacity(4096))).transpose()
 }
 
 /// Writes a JSON file under a temporary name and renames it. `sync` = it must survive a power cut.

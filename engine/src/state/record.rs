@@ -1,7 +1,7 @@
 //! What is written down about a container.
 
 use crate::containers::CreateRequest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Version of the record's format.
 pub(crate) const RECORD_VERSION: u32 = 1;
@@ -30,6 +30,8 @@ pub(crate) struct ContainerRecord {
     /// Key of the writable snapshot.
     pub(crate) snapshot: String,
     /// What was asked for, with the image's settings merged in: environment, user, directory, labels, stop signal.
+    /// Written without what has its default, which is most of it: `ps` reads the records of all containers.
+    #[serde(serialize_with = "without_defaults")]
     pub(crate) settings: CreateRequest,
     /// Entry point as it runs.
     #[serde(default)]
@@ -37,6 +39,19 @@ pub(crate) struct ContainerRecord {
     /// Command behind the entry point.
     #[serde(default)]
     pub(crate) command: Vec<String>,
+}
+
+/// Writes settings but for those that have the value which is taken when they are missing.
+fn without_defaults<S: Serializer>(settings: &CreateRequest, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::Error;
+    let fields = |settings: &CreateRequest| match serde_json::to_value(settings) {
+        Ok(serde_json::Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(S::Error::custom("settings are not an object")),
+        Err(error) => Err(S::Error::custom(error)),
+    };
+    let (mut fields, defaults) = (fields(settings)?, fields(&CreateRequest::default())?);
+    fields.retain(|name, value| defaults.get(name) != Some(&*value));
+    fields.serialize(serializer)
 }
 
 impl ContainerRecord {

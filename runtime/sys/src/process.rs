@@ -388,8 +388,11 @@ pub fn set_resource_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()>
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets go of this process's mapped code pages and free heap, which come back from the page cache when touched. For
-/// processes that are about to sleep for long.
+/// How far below the frame of [`shrink`] the stack counts as in use: by what it calls.
+const STACK_IN_USE: usize = 16 << 10;
+
+/// Lets go of this process's mapped code pages, which come back from the page cache when touched, of its free heap, and
+/// of the stack that deeper calls used before. For processes of one thread that are about to sleep for long.
 pub fn shrink() {
     // SAFETY: malloc_trim has no preconditions.
     #[cfg(target_env = "gnu")]
@@ -397,13 +400,24 @@ pub fn shrink() {
         libc::malloc_trim(0);
     }
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    for line in maps.lines().filter(|line| line.contains(" r-xp ") && line.contains(" /")) {
+    let here = (&raw const maps).addr();
+    for line in maps.lines() {
         let Some((start, end)) = line.split(' ').next().and_then(|range| range.split_once('-')) else {
             continue;
         };
-        if let (Ok(start), Ok(end)) = (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16)) {
+        let (Ok(start), Ok(mut end)) = (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16))
+        else {
+            continue;
+        };
+        if line.ends_with("[stack]") && (start..end).contains(&here) {
+            end = here.saturating_sub(STACK_IN_USE) & !0xffff;
+        } else if !(line.contains(" r-xp ") && line.contains(" /")) {
+            continue;
+        }
+        if start < end {
             // SAFETY: an executable, unwritable private mapping of a file holds nothing but the file's bytes, which
-            // the kernel reads again at the next touch; failure is harmless.
+            // the kernel reads again at the next touch; and the stack below all frames in use holds nothing. Failure is
+            // harmless.
             unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
         }
     }
