@@ -7,6 +7,7 @@
 //! monitor -> caller   'L' = launched | 'E' = failed; later 'X' + the exit record as JSON
 //! stage -> monitor    'P' + process ID of init
 //! monitor -> init     'G' = go on: id maps are written, hooks have run; then the state that hooks read, as JSON
+//! init -> start        'G' = heard: of several who start a container, one is
 //! init -> monitor     'T' with the terminal's master | 'M' = mounted, waits for 'G' | 'Y' = ready to be started
 //!                     | 'S' with the filter's listener | 'E' | four bytes: errno of the trampoline | end of file: executed
 //! ```

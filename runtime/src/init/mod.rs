@@ -187,7 +187,11 @@ fn wait_for_start(listener: &OwnedFd) -> Result<OwnedFd, Failure> {
         };
         let mut packet = [0; 8];
         match sys::scm::receive(&socket, &mut packet) {
-            Ok(received) if received.length == 1 && packet[0] == wire::GO => return Ok(socket),
+            Ok(received) if received.length == 1 && packet[0] == wire::GO => {
+                // Others who asked meanwhile see their connections end, which alone would look like a start.
+                let heard = sys::scm::send(&socket, &[wire::GO], &[]);
+                return heard.at(Stage::Spawn, "answer the start").map(|()| socket);
+            }
             _ => {}
         }
     }

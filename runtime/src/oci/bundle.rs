@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Error, Result};
 
 /// Longest configuration accepted, bytes.
-const MAX_CONFIG: u64 = 16 << 20;
+pub(super) const MAX_CONFIG: u64 = 16 << 20;
 
 /// A configuration as read.
 #[derive(Debug)]

@@ -29,6 +29,11 @@ pub fn start(root: &Path, id: &str, outside: Option<&Path>) -> Result<()> {
     // Of two who start it at the same time, init hears one.
     let socket = container.connect().map_err(|_| refused(container.status()))?;
     sys::scm::send(&socket, &[wire::GO], &[]).map_err(|_| refused(container.status()))?;
+    let mut answer = [0; 8];
+    match sys::scm::receive(&socket, &mut answer) {
+        Ok(received) if received.length == 1 && answer[0] == wire::GO => {}
+        _ => return Err(refused(container.status())),
+    }
     let command = spec.process().as_ref().and_then(|process| process.args().as_ref()?.first().cloned());
     loop {
         let word = stage::read_word(&socket);

@@ -155,6 +155,12 @@ impl Container {
         Ok(sys::fs::write_atomic(&self.directory.join(CONFIG), bytes, 0o600, sys::fs::Sync::None)?)
     }
 
+    /// Whether a word occurs in the configuration at all; so it does where that cannot be read.
+    pub(super) fn config_mentions(&self, word: &str) -> bool {
+        let bytes = sys::fs::read_limited(&self.directory.join(CONFIG), super::bundle::MAX_CONFIG);
+        bytes.map_or(true, |bytes| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
+    }
+
     /// The configuration as it was at `create`.
     ///
     /// # Errors
