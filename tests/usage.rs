@@ -100,9 +100,10 @@ fn what_depends_goes_first_where_that_is_asked_for() {
     davit.run(["run", "-d", "--name", "base", "busybox", "sleep", "100"]).ok();
     davit.run(["run", "-d", "--name", "second", "--pid=container:base", "busybox", "sleep", "100"]).ok();
     davit.run(["run", "-d", "--name", "third", "--ipc=container:second", "busybox", "sleep", "100"]).ok();
+    davit.run(["create", "--name", "fourth", "--requires=third", "busybox", "true"]).ok();
     davit.run(["run", "-d", "--name", "other", "busybox", "sleep", "100"]).ok();
     davit.run(["rm", "-f", "-t", "0", "--depend", "base"]).ok();
     assert_eq!(davit.run(["ps", "-a", "--format", "{{.Names}}"]).ok(), "other");
     let removed = davit.run(["events", "--stream=false", "--filter=event=remove", "--format={{.Name}}"]).ok();
-    assert_eq!(removed, "third\nsecond\nbase");
+    assert_eq!(removed, "fourth\nthird\nsecond\nbase");
 }

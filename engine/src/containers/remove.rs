@@ -32,14 +32,15 @@ impl Containers<'_> {
         })
     }
 
-    /// The containers that use a container's namespaces, and those that use theirs, the last ones first.
+    /// The containers that need a container or use its namespaces, and those that need these, the last ones first.
     fn dependents(&self, record: &ContainerRecord) -> Result<Vec<ContainerRecord>> {
         let all = self.engine.state().list()?;
         let uses = |other: &ContainerRecord, of: &ContainerRecord| {
             let settings = &other.settings;
-            [&settings.pid, &settings.ipc, &settings.uts, &settings.cgroupns].into_iter().any(|namespace| {
+            let named = [&settings.pid, &settings.ipc, &settings.uts, &settings.cgroupns].into_iter().any(|namespace| {
                 matches!(namespace, Namespace::Container(named) if of.name == *named || of.id.starts_with(named))
-            })
+            });
+            named || settings.requires.contains(&of.id)
         };
         let mut found = vec![record.clone()];
         let mut next = 0;

@@ -292,13 +292,10 @@ fn the_monitor_cleans_up_by_itself(lab: &Lab) {
     let ran = lab.engine.containers().run(RunRequest { create, ..RunRequest::default() }, QUIET).unwrap();
     wait_until("the container is removed", || !lab.engine.containers().exists(&ran.container.id).unwrap());
     wait_until("nothing is left", || lab.leftovers().is_empty());
-    lab.detached("stays", "exit 6");
+    let id = lab.detached("stays", "exit 6");
     wait_until("the exit is kept", || {
-        lab.path("one/root/containers")
-            .read_dir()
-            .unwrap()
-            .flatten()
-            .any(|entry| entry.path().join("exit.json").is_file())
+        // others that run at the same time keep theirs in the same place
+        lab.path("one/root/containers").join(&id).join("exit.json").is_file()
     });
     assert_eq!(lab.engine.containers().inspect("stays", false).unwrap().state.exit_code, 6);
     // a reboot takes the run directory away
