@@ -189,3 +189,36 @@ fn namespaces_of_the_host() {
     assert_ne!(masked.code, 0);
     assert_eq!(davit.run(&["run", "--rm", "-u", "4321", "busybox", "whoami"]).ok(), "4321");
 }
+
+/// Copies, commits and exports happen in the user's namespace: owners are the container's, and the user's outside.
+#[test]
+fn what_containers_changed_is_theirs_outside_too() {
+    let davit = Rootless::new();
+    // first of all: it gives the whole directory, a store in it too, to the user
+    davit.file("mine", "mine\n");
+    davit.run(&["import", "-q", "-c", "CMD [\"sh\"]", "busybox.tar", "busybox"]).ok();
+    davit
+        .run(&["run", "-d", "--name", "c", "-u", "ann", "busybox", "sh", "-c", "echo x > /tmp/x; sleep 100"])
+        .ok();
+    crate::support::wait_until("the file is there", || {
+        davit.run(&["exec", "c", "test", "-s", "/tmp/x"]).code == 0
+    });
+    davit.run(&["cp", "mine", "c:/tmp/"]).ok();
+    assert_eq!(davit.run(&["exec", "c", "stat", "-c", "%U", "/tmp/mine"]).ok(), "ann");
+    davit.run(&["cp", "c:/tmp/x", "back"]).ok();
+    let path = davit.dir.path();
+    let owner = |name: &str| tool("stat", ["-c", "%U", path.join(name).to_str().unwrap()]).ok();
+    assert_eq!(owner("back"), USER);
+    assert_eq!(davit.run(&["diff", "c"]).ok(), "C /tmp\nA /tmp/mine\nA /tmp/x");
+    davit.run(&["commit", "-q", "c", "made"]).ok();
+    assert_eq!(davit.run(&["run", "--rm", "made", "stat", "-c", "%U", "/tmp/x"]).ok(), "ann");
+    davit.run(&["export", "-o", "c.tar", "c"]).ok();
+    assert!(tool("tar", ["tf", path.join("c.tar").to_str().unwrap()]).ok().contains("tmp/x"));
+    assert_eq!(
+        davit.run(&["top", "c", "user", "args"]).ok().lines().nth(1).map(|line| &line[..3]),
+        Some("ann")
+    );
+    let told = davit.run(&["events", "--stream=false", "--filter=event=commit", "--format={{.Name}}"]).ok();
+    assert_eq!(told, "c");
+    davit.run(&["rm", "-f", "-t", "0", "c"]).ok();
+}

@@ -11,15 +11,17 @@ use std::thread::ScopedJoinHandle;
 
 /// Places where a runtime mounts something and makes an empty file or directory first, and the link to the mount table;
 /// those below others come first.
-const STUBS: [&str; 15] = [
+const STUBS: [&str; 17] = [
     "dev/console",
     "dev/mqueue",
     "dev/pts",
     "dev/shm",
     "dev",
+    "etc/group",
     "etc/hostname",
     "etc/hosts",
     "etc/mtab",
+    "etc/passwd",
     "etc/resolv.conf",
     "proc",
     "run/.containerenv",
