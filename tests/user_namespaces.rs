@@ -31,6 +31,7 @@ fn owners_are_those_inside_and_on_disk() {
     davit.run(["rm", "-f", "-t0", "c"]).ok();
     run(&["--rm", "--uidmap=3000:9:1", "busybox", "true"]).ok();
     run(&["--rm", "--uidmap=3000:200001:1", "busybox", "true"]).fails(125, "overlaps");
+    run(&["--rm", "--runtime=runc", "busybox", "true"]).fails(125, "use davit's own");
 }
 
 #[test]

@@ -87,6 +87,12 @@ impl Containers<'_> {
         }
         let engine = self.engine;
         let config = engine.config();
+        if config.runtime.is_some() {
+            return Err(Error::unsupported(
+                "user namespace",
+                "another runtime looks for the root file system as root of that namespace, which cannot reach it; use davit's own",
+            ));
+        }
         let path = config.containers().join(".idmap.lock");
         let lock = sys::lock::exclusive(&path)
             .map_err(|error| Error::os(format!("lock {}", path.display()), error.source))?;
