@@ -33,10 +33,6 @@ pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
     if let Some(method) = method {
         return call::call(engine, &request, method, manner);
     }
-    if args.iidfile.is_some() && request.platforms.len() > 1 {
-        return Err(Failure::new("--iidfile takes one ID, and several platforms make several images")
-            .hint("--metadata-file tells the digest of the list"));
-    }
     let log = args.logfile.as_deref().map(LogFile::create).transpose()?;
     // as Podman: with a log file nothing else shows what happens
     let progress = progress::Build::new(args.progress, args.quiet || log.is_some(), args.timings.as_deref());
@@ -59,7 +55,12 @@ pub(crate) fn build(engine: &Engine, args: BuildArgs) -> Outcome {
     }
     let report = report?;
     if let Some(path) = &args.iidfile {
-        write(path, format!("sha256:{}", report.id).as_bytes())?;
+        // several images have one name: the digest of their list, as Docker's
+        let id = match &report.manifest {
+            Some(list) if report.images.len() > 1 => list.digest.clone(),
+            _ => format!("sha256:{}", report.id),
+        };
+        write(path, id.as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
         let text = serde_json::to_string_pretty(&metadata(&report)).attempt("write the metadata")?;
@@ -212,7 +213,9 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         outputs,
         stdout,
         push: args.push,
-        want_digest: args.metadata_file.is_some(),
+        want_digest: args.metadata_file.is_some()
+            || (args.iidfile.is_some()
+                && (args.platform.len() > 1 || args.platform.iter().any(|list| list.contains(',')))),
         jobs: args.jobs,
         platforms: match platform(None, args.os.as_ref(), args.arch.as_ref(), args.variant.as_ref()) {
             Some(platform) => vec![platform],
