@@ -65,6 +65,9 @@ fn checks_as_json() {
     assert_eq!(warnings[0]["location"]["ranges"][0]["start"], json!({"line": 4, "character": 16}));
     assert_eq!(warnings[0]["location"]["ranges"][0]["end"], json!({"line": 4, "character": 21}));
     assert!(warnings.iter().all(|warning| !warning["description"].as_str().unwrap().is_empty()), "{value}");
+    let source = &value["sources"][0];
+    assert!(source["fileName"].as_str().unwrap().ends_with("/Containerfile"), "{source}");
+    assert_eq!(source["language"], "Dockerfile");
     // RFC 4648 of the file's beginning.
     assert!(
         value["sources"][0]["data"].as_str().unwrap().starts_with("IyBWRVJTSU9OIGlzIHdoYXQgaXMgYnVpbHQK"),
@@ -86,7 +89,15 @@ fn outlines_and_targets() {
         serde_json::from_str(&call(&davit, TEXT, &["--call=outline,format=json"]).ok()).unwrap();
     assert_eq!(
         outline,
-        json!({"name": "1", "args": [{"name": "VERSION", "value": "3", "description": "is what is built"}]})
+        json!({
+            "args": [{
+                "name": "VERSION", "value": "3", "description": "is what is built",
+                "location": {"sourceIndex": 0, "ranges": [
+                    {"start": {"line": 2, "character": 0}, "end": {"line": 2, "character": 13}}
+                ]},
+            }],
+            "sources": [outline["sources"][0]],
+        })
     );
     assert_eq!(
         call(&davit, TEXT, &["--call=targets"]).ok(),
@@ -94,7 +105,19 @@ fn outlines_and_targets() {
     );
     let targets: Value =
         serde_json::from_str(&call(&davit, TEXT, &["--call=targets,format=json"]).ok()).unwrap();
-    assert_eq!(targets["targets"][1], json!({"base": "scratch", "default": true}));
+    assert_eq!(targets["sources"], outline["sources"]);
+    assert!(targets["sources"][0].as_str().unwrap().starts_with("IyBWRVJTSU9OIGlzIHdoYXQgaXMgYnVpbHQK"));
+    let last = &targets["targets"][1];
+    assert_eq!(
+        (&last["base"], &last["default"], &last["name"]),
+        (&json!("scratch"), &json!(true), &Value::Null)
+    );
+    assert!(last["location"]["ranges"][0]["start"]["line"].as_u64() > Some(4), "{targets}");
+    let text = "FROM busybox AS a\nRUN --mount=type=cache,target=/c --mount=type=ssh,required true\n";
+    let outline: Value =
+        serde_json::from_str(&call(&davit, text, &["--call=outline,format=json"]).ok()).unwrap();
+    assert_eq!((&outline["name"], &outline["cache"][0]["ID"]), (&json!("a"), &json!("/c")));
+    assert_eq!((&outline["ssh"][0]["required"], &outline["args"]), (&json!(true), &Value::Null));
     call(&davit, TEXT, &["--call=check,format=xml"]).fails(125, "format=json");
     call(&davit, TEXT, &["--call=nonsense"]).fails(125, "--call=nonsense is not supported");
     call(&davit, TEXT, &["--call=outline", "--target=none"]).fails(1, "none");

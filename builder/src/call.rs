@@ -5,7 +5,7 @@ use crate::diagnostic::Diagnostic;
 use crate::ignore::Ignore;
 use crate::instruction::{ArgName, Containerfile, Instruction, MountKind, Stage};
 use crate::lint::{self, LintOptions};
-use crate::parse::{self, Source};
+use crate::parse::{self, Source, Span};
 use crate::stages::{self, Base, Plan, PlanOptions};
 use oci::Platform;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,14 +58,35 @@ pub struct Checked {
 pub struct Outline {
     /// Name or number of the stage.
     pub target: String,
+    /// Whether it has a name.
+    pub is_named: bool,
     /// The comment above its FROM, if it begins with its name.
     pub description: Option<String>,
     /// Build arguments, in the order of the file.
     pub args: Vec<OutlineArg>,
-    /// Secrets, and whether the build fails without.
-    pub secrets: Vec<(String, bool)>,
-    /// ssh agents, and whether the build fails without.
-    pub ssh: Vec<(String, bool)>,
+    /// Secrets.
+    pub secrets: Vec<OutlineMount>,
+    /// ssh agents.
+    pub ssh: Vec<OutlineMount>,
+    /// Cache mounts.
+    pub caches: Vec<OutlineMount>,
+    /// The text of the Containerfile.
+    pub text: String,
+}
+
+/// Where an instruction stands: the line and character at which it begins, and those at which it ends; 1 = first line,
+/// 0 = first character.
+pub type Lines = ((usize, usize), (usize, usize));
+
+/// Something that steps mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutlineMount {
+    /// Its ID.
+    pub id: String,
+    /// Whether the build fails without.
+    pub required: bool,
+    /// The first RUN that mounts it.
+    pub lines: Lines,
 }
 
 /// A build argument.
@@ -77,6 +98,8 @@ pub struct OutlineArg {
     pub value: Option<String>,
     /// The comment above it, if it begins with its name.
     pub description: Option<String>,
+    /// The first ARG with its name.
+    pub lines: Lines,
 }
 
 /// A stage that can be built.
@@ -90,6 +113,19 @@ pub struct Target {
     pub description: Option<String>,
     /// What it is based on, expanded.
     pub base: String,
+    /// Its platform, where FROM says one.
+    pub platform: Option<String>,
+    /// Its FROM.
+    pub lines: Lines,
+}
+
+fn lines(source: &Source, span: Span) -> Lines {
+    let place = |offset: usize| {
+        let text = source.text().get(..offset).unwrap_or_default();
+        let column = text.rsplit('\n').next().map_or(0, |line| line.chars().count());
+        (source.line(offset), column)
+    };
+    (place(span.start), place(span.end))
 }
 
 fn options(request: &CallRequest<'_>) -> PlanOptions {
@@ -150,6 +186,8 @@ pub fn outline(request: &CallRequest<'_>) -> Result<Outline, crate::diagnostic::
     let stage = &file.stages[plan.target];
     let mut outline = Outline {
         target: stage.label(),
+        is_named: stage.name.is_some(),
+        text: request.containerfile.to_owned(),
         description: description(&file, stage.span.start, &stage.label()),
         ..Outline::default()
     };
@@ -157,7 +195,7 @@ pub fn outline(request: &CallRequest<'_>) -> Result<Outline, crate::diagnostic::
     for arg in &file.global_args {
         for name in &arg.node.names {
             let value = plan.global_args.get(&name.name.raw).cloned();
-            add_arg(&mut outline, &file, arg.span.start, name, given(&name.name.raw).or(value));
+            add_arg(&mut outline, &file, arg.span, name, given(&name.name.raw).or(value));
         }
     }
     for (stage, planned) in file.stages.iter().zip(&plan.stages) {
@@ -188,7 +226,7 @@ fn stage_takes(
                     });
                     let value = given(key).or(default).or_else(|| plan.global_args.get(key).cloned());
                     values.extend(value.clone().map(|value| (key.clone(), value)));
-                    add_arg(outline, file, statement.span.start, name, value);
+                    add_arg(outline, file, statement.span, name, value);
                 }
             }
             Instruction::Run(run) => {
@@ -197,11 +235,17 @@ fn stage_takes(
                     let (list, id, required) = match &mount.kind {
                         MountKind::Secret { id, required, .. } => (&mut outline.secrets, id, *required),
                         MountKind::Ssh { id, required, .. } => (&mut outline.ssh, id, *required),
+                        MountKind::Cache { id, .. } => {
+                            (&mut outline.caches, id.as_ref().unwrap_or(&mount.target), false)
+                        }
                         _ => continue,
                     };
-                    match list.iter_mut().find(|(known, _)| known == id) {
-                        Some((_, known)) => *known |= required,
-                        None => list.push((id.clone(), required)),
+                    match list.iter_mut().find(|known| known.id == *id) {
+                        Some(known) => known.required |= required,
+                        None => {
+                            let lines = lines(&file.source, statement.span);
+                            list.push(OutlineMount { id: id.clone(), required, lines });
+                        }
                     }
                 }
             }
@@ -210,14 +254,17 @@ fn stage_takes(
     }
 }
 
-fn add_arg(outline: &mut Outline, file: &Containerfile, place: usize, name: &ArgName, value: Option<String>) {
-    let description = description(file, place, &name.name.raw);
+fn add_arg(outline: &mut Outline, file: &Containerfile, span: Span, name: &ArgName, value: Option<String>) {
+    let description = description(file, span.start, &name.name.raw);
     match outline.args.iter_mut().find(|arg| arg.name == name.name.raw) {
         Some(known) => {
             known.value = known.value.take().or(value);
             known.description = known.description.take().or(description);
         }
-        None => outline.args.push(OutlineArg { name: name.name.raw.clone(), value, description }),
+        None => {
+            let lines = lines(&file.source, span);
+            outline.args.push(OutlineArg { name: name.name.raw.clone(), value, description, lines });
+        }
     }
 }
 
@@ -241,6 +288,8 @@ pub fn targets(request: &CallRequest<'_>) -> Result<Vec<Target>, crate::diagnost
         default: stage.index == plan.target,
         description: description(&file, stage.span.start, &stage.label()),
         base: base(&planned.base),
+        platform: planned.platform.clone(),
+        lines: lines(&file.source, stage.span),
     });
     Ok(targets.filter(|target| target.name.is_some() || target.default).collect())
 }
@@ -293,8 +342,12 @@ mod tests {
                 ("EXTRA", Some("3x"), None)
             ]
         );
-        assert_eq!(outline.secrets, [("token".to_owned(), true)]);
-        assert_eq!(outline.ssh, [("default".to_owned(), false)]);
+        let mounts = |list: &[OutlineMount]| -> Vec<_> {
+            list.iter().map(|mount| (mount.id.clone(), mount.required, mount.lines.0.0)).collect()
+        };
+        assert_eq!(mounts(&outline.secrets), [("token".to_owned(), true, 8)]);
+        assert_eq!(mounts(&outline.ssh), [("default".to_owned(), false, 9)]);
+        assert_eq!(outline.args[0].lines, ((2, 0), (2, 13)));
         assert_eq!((outline.target.as_str(), outline.description), ("2", None));
         assert_eq!(with(TEXT, Some("tools"), super::outline).unwrap().description.unwrap(), "is for work");
         assert!(with(TEXT, Some("none"), super::outline).is_err());

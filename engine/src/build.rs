@@ -20,7 +20,7 @@ mod watch;
 pub use address::is_address;
 pub use builder::build::RewriteTimes;
 pub use cache::{CacheFrom, CacheMode, CacheRequest, CacheTo};
-pub use call::{BuildTarget, Checked, Finding, Outline, OutlineArg};
+pub use call::{BuildTarget, Checked, Finding, Lines, Outline, OutlineArg, OutlineMount};
 pub use events::{BuildEvent, BuildProgress, BuildStep};
 pub use explain::ExplainedStep;
 pub use outputs::{Output, Target};

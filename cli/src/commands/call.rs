@@ -2,7 +2,7 @@
 //! `docker build --call=METHOD,format=json`.
 
 use engine::Engine;
-use engine::build::{BuildRequest, BuildTarget, Checked, Outline};
+use engine::build::{BuildRequest, BuildTarget, Checked, Lines, Outline, OutlineMount};
 use serde_json::{Value, json};
 
 use crate::args::parse_go_bool;
@@ -75,9 +75,9 @@ pub(super) fn call(engine: &Engine, request: &BuildRequest, method: Method, mann
             Ok(0)
         }
         Method::Targets => {
-            let targets = engine.build_targets(request).map_err(wrong)?;
+            let (targets, text) = engine.build_targets(request).map_err(wrong)?;
             if json {
-                print(&targets_json(&targets))
+                print(&targets_json(&targets, &text))
             } else {
                 targets_text(&targets)
             }
@@ -127,7 +127,13 @@ fn check(checked: &Checked, manner: Manner) -> Outcome {
             })
             .collect();
         let data = base64(checked.text.as_bytes());
-        let mut value = json!({"warnings": list, "sources": [{"filename": checked.file, "data": data}]});
+        let mut value = json!({
+            "warnings": list,
+            // the definition is how BuildKit would build it
+            "sources": [
+                {"fileName": checked.file, "language": "Dockerfile", "definition": null, "data": data}
+            ],
+        });
         if let Some(error) = errors.first() {
             value["buildError"] = json!({"message": error.message, "location": location(error)});
         } else if failed {
@@ -154,6 +160,12 @@ fn check(checked: &Checked, manner: Manner) -> Outcome {
         }
     }
     Ok(code)
+}
+
+/// Where something stands in the one file that there is.
+fn location((start, end): Lines) -> Value {
+    let place = |(line, character): (usize, usize)| json!({"line": line, "character": character});
+    json!({"sourceIndex": 0, "ranges": [{"start": place(start), "end": place(end)}]})
 }
 
 fn names(findings: &[&engine::build::Finding]) -> String {
@@ -197,7 +209,7 @@ fn outline_text(outline: &Outline) {
         if !list.is_empty() {
             output::line("");
             let mut rows = vec![vec![title.to_owned(), "REQUIRED".to_owned()]];
-            rows.extend(list.iter().map(|(id, must)| vec![id.clone(), required(*must)]));
+            rows.extend(list.iter().map(|mount| vec![mount.id.clone(), required(mount.required)]));
             columns(&rows);
         }
     }
@@ -208,7 +220,7 @@ fn outline_json(outline: &Outline) -> Value {
         .args
         .iter()
         .map(|arg| {
-            let mut value = json!({"name": arg.name});
+            let mut value = json!({"name": arg.name, "location": location(arg.lines)});
             if let Some(text) = &arg.description {
                 value["description"] = json!(text);
             }
@@ -218,24 +230,34 @@ fn outline_json(outline: &Outline) -> Value {
             value
         })
         .collect();
-    let mounts = |list: &[(String, bool)]| -> Vec<Value> {
-        list.iter()
-            .map(
-                |(name, required)| {
-                    if *required { json!({"name": name, "required": true}) } else { json!({"name": name}) }
-                },
-            )
-            .collect()
+    let mounts = |key: &str, list: &[OutlineMount]| -> Vec<Value> {
+        let mount = |mount: &OutlineMount| {
+            let mut value = json!({key: mount.id, "location": location(mount.lines)});
+            if mount.required {
+                value["required"] = json!(true);
+            }
+            value
+        };
+        list.iter().map(mount).collect()
     };
-    let mut value = json!({"name": outline.target, "args": args});
+    let mut value = json!({"sources": [base64(outline.text.as_bytes())]});
+    if outline.is_named {
+        value["name"] = json!(outline.target);
+    }
+    if !args.is_empty() {
+        value["args"] = json!(args);
+    }
     if let Some(text) = &outline.description {
         value["description"] = json!(text);
     }
     if !outline.secrets.is_empty() {
-        value["secrets"] = json!(mounts(&outline.secrets));
+        value["secrets"] = json!(mounts("name", &outline.secrets));
     }
     if !outline.ssh.is_empty() {
-        value["ssh"] = json!(mounts(&outline.ssh));
+        value["ssh"] = json!(mounts("name", &outline.ssh));
+    }
+    if !outline.caches.is_empty() {
+        value["cache"] = json!(mounts("ID", &outline.caches));
     }
     value
 }
@@ -253,11 +275,14 @@ fn targets_text(targets: &[BuildTarget]) {
     columns(&rows);
 }
 
-fn targets_json(targets: &[BuildTarget]) -> Value {
+fn targets_json(targets: &[BuildTarget], text: &str) -> Value {
     let list: Vec<Value> = targets
         .iter()
         .map(|target| {
-            let mut value = json!({"base": target.base});
+            let mut value = json!({"base": target.base, "location": location(target.lines)});
+            if let Some(platform) = &target.platform {
+                value["platform"] = json!(platform);
+            }
             if let Some(name) = &target.name {
                 value["name"] = json!(name);
             }
@@ -270,5 +295,5 @@ fn targets_json(targets: &[BuildTarget]) -> Value {
             value
         })
         .collect();
-    json!({"targets": list})
+    json!({"targets": list, "sources": [base64(text.as_bytes())]})
 }

@@ -7,7 +7,7 @@ use super::resolver::ImageResolver;
 use super::{BuildRequest, platforms, ssh};
 use crate::{Engine, Error, ErrorKind, Result};
 use builder::call::CallRequest;
-pub use builder::call::{Outline, OutlineArg, Target as BuildTarget};
+pub use builder::call::{Lines, Outline, OutlineArg, OutlineMount, Target as BuildTarget};
 use builder::diagnostic::{Diagnostic, Report};
 use builder::lint::{description, url};
 use builder::parse::Source;
@@ -67,9 +67,11 @@ impl Engine {
         self.call(request, |call| builder::call::outline(call).map_err(wrong))
     }
 
-    /// The targets of a Containerfile.
-    pub fn build_targets(&self, request: &BuildRequest) -> Result<Vec<BuildTarget>> {
-        self.call(request, |call| builder::call::targets(call).map_err(wrong))
+    /// The targets of a Containerfile, and its text.
+    pub fn build_targets(&self, request: &BuildRequest) -> Result<(Vec<BuildTarget>, String)> {
+        self.call(request, |call| {
+            Ok((builder::call::targets(call).map_err(wrong)?, call.containerfile.to_owned()))
+        })
     }
 
     fn call<T>(&self, request: &BuildRequest, ask: impl FnOnce(&CallRequest<'_>) -> Result<T>) -> Result<T> {
