@@ -355,3 +355,32 @@ fn steps_with_devices_that_a_vendor_describes() {
     std::fs::write(places.path().join("thing.yaml"), "kind: example.com/thing\ncdiVersion: 0.6.0\n").unwrap();
     build(&["--allow=device"], line).fails(125, "thing.yaml");
 }
+
+#[test]
+fn a_link_is_mounted_as_a_link() {
+    let davit = Davit::with_busybox();
+    let dir = context("", &[("real/file", "one\n")]);
+    std::os::unix::fs::symlink("real/file", dir.path().join("link")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", dir.path().join("dangling")).unwrap();
+    let path = dir.path().to_str().unwrap();
+    let build = |text: &str| {
+        std::fs::write(dir.path().join("Containerfile"), text).unwrap();
+        davit.run(["build", "-q", "-t", "x", path])
+    };
+    let text = "FROM busybox\nRUN ln -s real/file /same\n\
+        RUN --mount=source=link,target=/a/b/link,no-dereference --mount=source=dangling,target=/d,no-dereference=true \\\n\
+        --mount=source=link,target=/same,no-dereference --mount=source=real/file,target=/plain,no-dereference \\\n\
+        --mount=source=link,target=/followed \\\n\
+        for link in /a/b/link /d /same; do readlink $link >>/seen; done; cat /plain /followed >>/seen\n";
+    build(text).ok();
+    assert_eq!(davit.sh("x", "cat /seen"), "real/file\n/nowhere\nreal/file\none\none");
+    // No layer has them, but for the one that made its own.
+    assert_eq!(davit.sh("x", "ls -A / | grep -E '^(a|d|same|plain|followed)$'"), "same");
+    // Where the link leads is part of the key.
+    std::fs::remove_file(dir.path().join("dangling")).unwrap();
+    std::os::unix::fs::symlink("/elsewhere", dir.path().join("dangling")).unwrap();
+    build(text).ok();
+    assert!(davit.sh("x", "cat /seen").contains("/elsewhere"));
+    let taken = "FROM busybox\nRUN --mount=source=link,target=/etc,no-dereference true\n";
+    build(taken).fails(125, "make the link /etc");
+}

@@ -207,6 +207,9 @@ pub enum MountKind {
         input: usize,
         /// Path in it.
         source: String,
+        /// Whether a link there is shown as a link, and not what it leads to (buildah's `no-dereference`).
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        keep_link: bool,
     },
     /// A directory that is kept between builds.
     Cache {

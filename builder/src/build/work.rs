@@ -237,12 +237,16 @@ impl<'a> Build<'a> {
         let owners = matches!(output, Output::Rootfs(_));
         let mut selection = Selection::new(memory.as_deref()).with_owners(owners);
         for mount in &op.mounts {
-            let (MountKind::Bind { input: number, source }
+            let (MountKind::Bind { input: number, source, .. }
             | MountKind::Cache { from: Some((number, source)), .. }) = &mount.kind
             else {
                 continue;
             };
             if *number != input {
+                continue;
+            }
+            if let Some(link) = mounts::kept_link(&mount.kind, &tree)? {
+                selection.add_bytes(b"link", link.as_os_str().as_encoded_bytes());
                 continue;
             }
             let found = tree.resolve(&ops::beneath::clean(Path::new(source)), source)?;

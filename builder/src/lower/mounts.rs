@@ -14,6 +14,7 @@ struct Extra {
     chown: bool,
     mode: Option<u32>,
     copy_up: bool,
+    keep_link: bool,
 }
 
 impl Lowering<'_> {
@@ -35,7 +36,7 @@ impl Lowering<'_> {
                     None => self.directory(None),
                 };
                 inputs.push(Edge::by_content(vertex));
-                Kind::Bind { input: inputs.len() - 1, source }
+                Kind::Bind { input: inputs.len() - 1, source, keep_link: extra.keep_link }
             }
             MountKind::Cache { id, sharing, mode, uid, gid, from, source } => {
                 let namespace = self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
@@ -133,9 +134,7 @@ impl Lowering<'_> {
                 }
                 "tmpcopyup" if is_tmpfs => extra.copy_up = self.on(option, value)?,
                 "notmpcopyup" if is_tmpfs => extra.copy_up = !self.on(option, value)?,
-                "no-dereference" => {
-                    return Err(wrong("is not supported: the source of a mount is always followed"));
-                }
+                "no-dereference" if is_bind => extra.keep_link = self.on(option, value)?,
                 _ => return Err(wrong("is no option of this type of mount")),
             }
         }

@@ -12,8 +12,9 @@ use crate::solver::{Broken, Step};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
+use storage::snapshot::open_detached;
 
 /// Lines of a failed step's output that its error repeats.
 const LAST_LINES: usize = 20;
@@ -136,9 +137,17 @@ pub(crate) fn run<'a>(
             .map_err(|source| Error::Port { action: format!("look for device {name}"), source })?;
         points.extend(described.unwrap_or_default());
     }
-    let missing = stubs::find_missing(&workspace.read(rootfs)?, &points)?;
+    let tree = workspace.read(rootfs)?;
+    let missing = stubs::find_missing(&tree, &points)?;
+    let links = stubs::find_links(&tree, &extra.links)?;
+    drop(tree);
 
     let active = workspace.prepare(parent.as_deref())?;
+    if !links.is_empty() {
+        stubs::make_links(open_detached(&active.mounts)?.as_fd(), &links)?;
+        // Fit to be mounted again.
+        workspace.store.snapshots().mounts(active.key())?;
+    }
     let mut env = op.env.to_vec();
     env.append(&mut extra.env);
     for variable in &op.proxy {
@@ -183,7 +192,9 @@ pub(crate) fn run<'a>(
         }
     }
     drop(extra);
-    stubs::clean(&active.any_directory()?, &missing)?;
+    let layer = active.any_directory()?;
+    stubs::clean(&layer, &links)?;
+    stubs::clean(&layer, &missing)?;
     active.commit(rootfs)
 }
 

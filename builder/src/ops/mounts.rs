@@ -4,14 +4,14 @@ use super::owner::Owner;
 use super::snapshot::{Active, Rootfs, Workspace};
 use super::ssh::Agent;
 use super::tree::{Tree, Visit};
-use super::{Error, copy, io_error};
+use super::{Error, beneath, copy, io_error};
 use crate::context::OpenContext;
 use crate::graph::{CopyOp, CopySource, FileTimes, MountKind, MountOp, Sharing};
 use crate::ports::{Cancel, RemoteCache, Secrets, SshAgents, StepMount, StepMountSource};
-use rustix::fs::{AtFlags, Gid, Uid, chownat};
+use rustix::fs::{AtFlags, FileType, Gid, Uid, chownat};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::snapshot::open_detached;
 use storage::{CacheMount, MountUse};
@@ -26,6 +26,8 @@ pub(crate) enum Source {
 #[derive(Default)]
 pub(crate) struct StepMounts<'a> {
     pub(crate) mounts: Vec<StepMount>,
+    /// Links that stand where a mount would: path in the step, and what they lead to.
+    pub(crate) links: Vec<(String, PathBuf)>,
     /// Variables from secrets.
     pub(crate) env: Vec<String>,
     /// Snapshots whose changes are thrown away.
@@ -54,8 +56,12 @@ pub(crate) fn make<'w>(mounts: &[MountOp], given: &Given<'_, 'w>) -> Result<Step
     let mut made = StepMounts { caches: open_caches(given, mounts)?, ..StepMounts::default() };
     for mount in mounts {
         match &mount.kind {
-            MountKind::Bind { input, source: path } => {
+            MountKind::Bind { input, source: path, .. } => {
                 let source = given_source(given, *input)?;
+                if let Some(link) = kept_link(&mount.kind, source.tree())? {
+                    made.links.push((mount.target.clone(), link));
+                    continue;
+                }
                 made.bind(given, mount, source, path)?;
             }
             MountKind::Cache { id, .. } => {
@@ -110,11 +116,33 @@ pub(crate) fn make<'w>(mounts: &[MountOp], given: &Given<'_, 'w>) -> Result<Step
     Ok(made)
 }
 
+/// What the link at a mount's source leads to, where it is one and to be shown as one.
+pub(crate) fn kept_link(kind: &MountKind, tree: &Tree) -> Result<Option<PathBuf>, Error> {
+    let MountKind::Bind { source, keep_link: true, .. } = kind else { return Ok(None) };
+    let failed = || io_error("read link", source.as_str());
+    let clean = beneath::clean(Path::new(source));
+    let found = beneath::canonical(tree.root(), &clean, false).map_err(failed())?;
+    let is_link = found.stat.as_ref().is_some_and(|stat| beneath::file_type(stat) == FileType::Symlink);
+    if !is_link || !tree.shows(&found) {
+        return Ok(None);
+    }
+    let (parent, name) = beneath::split(&found.path);
+    let directory = beneath::open_directory(tree.root(), parent).map_err(failed())?;
+    beneath::read_link_at(directory.as_fd(), name).map(Some).map_err(failed())
+}
+
 fn given_source(given: &Given<'_, '_>, input: usize) -> Result<Source, Error> {
     (given.source)(input).ok_or_else(|| crate::solver::Broken::Stuck.into())
 }
 
 impl Source {
+    fn tree(&self) -> &Tree {
+        match self {
+            Source::Rootfs(_, tree) => tree,
+            Source::Context(context) => &context.tree,
+        }
+    }
+
     fn into_tree(self) -> Tree {
         match self {
             Source::Rootfs(_, tree) => tree,
@@ -155,7 +183,7 @@ impl<'w> StepMounts<'w> {
             Source::Rootfs(_, tree) => tree.clone(),
             Source::Context(context) => context.tree.clone(),
         };
-        let found = tree.resolve(&super::beneath::clean(Path::new(path)), path)?;
+        let found = tree.resolve(&beneath::clean(Path::new(path)), path)?;
         let Some(found) = found else { return Err(Error::NotFound { path: format!("/{path}") }) };
         let subpath = found.path.to_string_lossy().into_owned();
         match source {

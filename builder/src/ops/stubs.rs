@@ -3,8 +3,8 @@
 use super::beneath::{self, file_type, is_directory};
 use super::tree::Tree;
 use super::{Error, io_error};
-use rustix::fs::{AtFlags, FileType, OFlags, Timestamps, unlinkat, utimensat};
-use std::os::fd::AsFd;
+use rustix::fs::{AtFlags, FileType, OFlags, Timestamps, symlinkat, unlinkat, utimensat};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 /// A path that will be mounted over and does not exist, and the directories on the way that do not either.
@@ -15,6 +15,8 @@ pub(crate) struct Missing {
     /// The nearest directory that exists, and its times, which the cleaning gives back.
     parent: PathBuf,
     times: Timestamps,
+    /// The link that stands there instead of a mount.
+    link: Option<PathBuf>,
 }
 
 /// Finds which mount points do not exist in a root file system.
@@ -42,6 +44,7 @@ pub(crate) fn find_missing(tree: &Tree, points: &[String]) -> Result<Vec<Missing
             paths,
             parent,
             times: Timestamps { last_access: time, last_modification: time },
+            link: None,
         });
     }
     // Of /run/secrets/a and /run/secrets, the longer one first.
@@ -49,7 +52,48 @@ pub(crate) fn find_missing(tree: &Tree, points: &[String]) -> Result<Vec<Missing
     Ok(missing)
 }
 
-/// Removes, from a layer's directory, those that exist now and are empty, and gives their parents their times back.
+/// Finds where links that a step asks for have to be made; what is there already must be the same link.
+pub(crate) fn find_links(tree: &Tree, links: &[(String, PathBuf)]) -> Result<Vec<Missing>, Error> {
+    let mut all = Vec::new();
+    for (point, target) in links {
+        let failed = || io_error("make the link", point);
+        let found = beneath::canonical(tree.root(), Path::new(point), false).map_err(failed())?;
+        let Some(stat) = found.stat else {
+            let mut missing = find_missing(tree, std::slice::from_ref(point))?;
+            missing.iter_mut().for_each(|missing| missing.link = Some(target.clone()));
+            all.append(&mut missing);
+            continue;
+        };
+        let (parent, name) = beneath::split(&found.path);
+        let directory = beneath::open_directory(tree.root(), parent).map_err(failed())?;
+        let is_same = file_type(&stat) == FileType::Symlink
+            && beneath::read_link_at(directory.as_fd(), name).map_err(failed())? == *target;
+        if !is_same {
+            return Err(failed()(std::io::ErrorKind::AlreadyExists.into()));
+        }
+    }
+    Ok(all)
+}
+
+/// Makes links, and the directories that they lie in.
+pub(crate) fn make_links(root: BorrowedFd<'_>, links: &[Missing]) -> Result<(), Error> {
+    for missing in links {
+        let Some(target) = &missing.link else { continue };
+        for path in missing.paths.iter().rev() {
+            let failed = || io_error("make", path);
+            let (parent, name) = beneath::split(path);
+            let directory = beneath::open_directory(root, parent).map_err(failed())?;
+            if missing.paths.first() == Some(path) {
+                symlinkat(target, &directory, name).map_err(|error| failed()(error.into()))?;
+            } else {
+                super::write::make_directory(directory.as_fd(), name).map_err(failed())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes, from a layer's directory, those that exist now and are empty, or the link that was made there, and gives their parents their times back.
 pub(crate) fn clean(layer: &Path, missing: &[Missing]) -> Result<(), Error> {
     let root = sys::fs::open_dir(layer).map_err(storage::Error::from)?;
     for point in missing {
@@ -63,12 +107,19 @@ pub(crate) fn clean(layer: &Path, missing: &[Missing]) -> Result<(), Error> {
                 AtFlags::REMOVEDIR
             } else if file_type(&stat) == FileType::RegularFile && stat.st_size == 0 {
                 AtFlags::empty()
-            } else {
+            } else if file_type(&stat) != FileType::Symlink || point.link.is_none() {
                 break;
+            } else {
+                AtFlags::empty()
             };
             let (parent, name) = beneath::split(path);
             let directory = beneath::open_beneath(root.as_fd(), parent, OFlags::PATH)
                 .map_err(io_error("open", parent))?;
+            if file_type(&stat) == FileType::Symlink
+                && beneath::read_link_at(directory.as_fd(), name).ok() != point.link
+            {
+                break;
+            }
             if unlinkat(&directory, name, flags).is_err() {
                 // The step put something there: it stays.
                 break;

@@ -239,7 +239,7 @@ fn options_of_mounts_are_known_or_refused_by_name() {
         Some("RUN /bin/sh -c true # buildkit")
     );
     for (mount, text) in [
-        ("source=.,target=/b,no-dereference", "`no-dereference` is not supported"),
+        ("type=cache,target=/b,no-dereference", "`no-dereference` is no option of this type"),
         ("source=.,target=/b,tmpfs-mode=0700", "`tmpfs-mode` is no option of this type"),
         ("type=tmpfs,target=/b,tmpfs-mode=9", "needs an octal mode"),
         ("source=.,target=/b,bind-propagation=up", "no propagation of mounts"),
