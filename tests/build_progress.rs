@@ -120,7 +120,7 @@ fn plain_lines_name_step_stage_and_time() {
 fn the_live_view_on_a_terminal() {
     let davit = Davit::with_busybox();
     let dir = context(
-        "FROM busybox\nRUN printf '\\033[31mcoloured\\r'; sleep 1; echo words; sleep 1\nRUN exit 3\n",
+        "FROM busybox\nRUN printf '\\033[31mcoloured\\r'; sleep 2; echo words; sleep 1\nRUN exit 3\n",
         &[],
     );
     let mut command = davit.command();
@@ -135,7 +135,16 @@ fn the_live_view_on_a_terminal() {
     let done = crate::support::finish(script.stdin(std::process::Stdio::null()));
     assert_eq!(done.code, 3, "{done:#?}");
     for text in
-        ["[2/3] RUN printf", "words", "of 2 steps", "1 running", "FAILED", "RUN failed: exit status 3"]
+        // the second while its line is not over
+        [
+            "[2/3] RUN printf",
+            "\u{1b}[2mcoloured",
+            "words",
+            "of 2 steps",
+            "1 running",
+            "FAILED",
+            "RUN failed: exit status 3",
+        ]
     {
         assert!(done.stdout.contains(text), "{text:?} is missing: {}", done.stdout);
     }

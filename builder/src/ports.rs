@@ -364,6 +364,14 @@ pub enum Event<'a> {
     ShellClosed(usize),
     /// The vertex was given up because another one failed or the build was cancelled.
     Cancelled(usize),
+    /// What there is of a line that a step writes over again and again with carriage returns, now and then; all of it
+    /// comes as [`Event::Log`] when it ends.
+    Partial {
+        /// The step.
+        vertex: usize,
+        /// The text since the line began.
+        text: &'a [u8],
+    },
     /// Output of a step, one line or the rest of one, with its line end if it had one.
     Log {
         /// The step.

@@ -14,12 +14,16 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use storage::snapshot::open_detached;
 
 /// Lines of a failed step's output that its error repeats.
 const LAST_LINES: usize = 20;
 /// Longest line that is passed on as one.
 const LONGEST_LINE: usize = 16 << 10;
+
+/// How often a line that is written over is told of.
+const PARTIAL_EVERY: Duration = Duration::from_millis(100);
 
 /// `PATH` of an image that sets none.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -230,6 +234,7 @@ fn pass_output(pipes: [OwnedFd; 2], vertex: usize, progress: &dyn Progress) -> V
     let mut rest: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
     let mut open = [true, true];
     let mut buffer = vec![0; 64 << 10];
+    let mut shown: Option<Instant> = None;
     let mut tell = |stream: Stream, line: &[u8]| {
         progress.event(Event::Log { vertex, stream, text: line });
         let text = String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned();
@@ -275,6 +280,10 @@ fn pass_output(pipes: [OwnedFd; 2], vertex: usize, progress: &dyn Progress) -> V
                     tell(stream, pending);
                     pending.clear();
                 }
+            }
+            if pending.contains(&b'\r') && shown.is_none_or(|then| then.elapsed() >= PARTIAL_EVERY) {
+                shown = Some(Instant::now());
+                progress.event(Event::Partial { vertex, text: pending });
             }
         }
     }

@@ -48,6 +48,13 @@ pub enum BuildEvent {
         /// A line without its newline, or what there is of one.
         line: String,
     },
+    /// A step writes one line over again and again: what there is of it, now and then.
+    Partial {
+        /// Which.
+        vertex: usize,
+        /// The text since the line began.
+        line: String,
+    },
     /// A step is done.
     Done {
         /// Which.
@@ -178,6 +185,9 @@ impl Progress for Watcher<'_> {
                 BuildEvent::Layer { vertex: vertex + 1, bytes: content_size, tar_bytes: tar_size }
             }
             Event::ShellClosed(id) => BuildEvent::ShellClosed { vertex: id + 1 },
+            Event::Partial { vertex, text } => {
+                BuildEvent::Partial { vertex: vertex + 1, line: String::from_utf8_lossy(text).into_owned() }
+            }
             Event::Log { vertex, stream, text } => BuildEvent::Output {
                 vertex: vertex + 1,
                 stderr: stream == Stream::Stderr,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use engine::build::{BuildEvent, BuildReport};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::echo::Echo;
 use super::{Transfer, View, lock, one_line};
 use crate::error::Failure;
 use crate::output::note;
@@ -29,6 +30,7 @@ pub(super) struct Live {
     status: ProgressBar,
     transfer: Transfer,
     color: bool,
+    echo: Echo,
     state: Mutex<State>,
 }
 
@@ -53,7 +55,8 @@ impl Live {
         let transfer = Transfer::among(Some(bars.clone()));
         let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let state = State { start: Instant::now(), running: HashMap::new(), total: 0, done: 0, cached: 0 };
-        let live = Self { bars, status, transfer, color, state: Mutex::new(state) };
+        let live = Self { bars, status, transfer, color, echo: Echo::default(), state: Mutex::new(state) };
+        live.echo.hide();
         live.status.enable_steady_tick(TICK);
         live
     }
@@ -144,7 +147,9 @@ impl View for Live {
                 lock(&self.state).cached += 1;
                 self.count();
             }
-            BuildEvent::Output { vertex, line, .. } => self.output(*vertex, line),
+            BuildEvent::Output { vertex, line, .. } | BuildEvent::Partial { vertex, line } => {
+                self.output(*vertex, line);
+            }
             BuildEvent::Done { vertex, elapsed } => {
                 let name = self.take(*vertex);
                 self.over(&format!("{:.1}s", elapsed.as_secs_f64()), GREEN, &name);
@@ -177,10 +182,12 @@ impl View for Live {
 
     fn suspend(&self, text: &str) {
         self.bars.set_draw_target(ProgressDrawTarget::hidden());
+        self.echo.show();
         note(text);
     }
 
     fn resume(&self) {
+        self.echo.hide();
         self.bars.set_draw_target(ProgressDrawTarget::stderr());
     }
 
@@ -191,6 +198,7 @@ impl View for Live {
         }
         self.transfer.finish();
         self.status.finish_and_clear();
+        self.echo.show();
         if let Ok(report) = end {
             let seconds = lock(&self.state).start.elapsed().as_secs_f64();
             note(&format!("Built in {seconds:.1}s: {} steps ran, {} cached", report.ran, report.cached));

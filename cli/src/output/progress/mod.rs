@@ -3,6 +3,7 @@
 //! A build is shown by one of several views, live on a terminal, as plain lines, or as JSON for programs
 //! (docs/progress.md). While a shell has the terminal (`--on-fail=shell`) events wait.
 
+mod echo;
 mod json;
 mod live;
 mod plain;
