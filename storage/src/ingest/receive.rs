@@ -1,10 +1,10 @@
 //! One layer from its source into a directory of its own.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use oci::{Compression, Descriptor, DiffId, Digest, Digester};
 
@@ -16,6 +16,11 @@ use crate::snapshot::WhiteoutFormat;
 use crate::store::Store;
 use crate::tar::{self, ExtractOptions, Extracted, Fault, Ownership, Skipped, Whiteouts};
 use crate::{BlobWriter, NewBlob};
+
+/// What a layer may inflate to whatever its size, in bytes.
+const INFLATE_FREELY: u64 = 4 << 30;
+/// Beyond that, so many times its blob: gzip never reaches it, and zstd with nothing but one byte repeated.
+const INFLATE_RATIO: u64 = 1100;
 
 /// A layer's blob from some offset on.
 pub struct LayerReader<'a> {
@@ -194,8 +199,9 @@ fn ingest_into(
     let (compressed, to_inflate) = pipe();
     let (inflated, to_hash) = pipe();
     let (hashed, to_unpack) = pipe();
+    let declared = descriptor.as_ref().map_or(0, |descriptor| descriptor.size);
     let outcome = std::thread::scope(|scope| {
-        let inflating = scope.spawn(|| inflate(to_inflate, inflated, &plain));
+        let inflating = scope.spawn(|| inflate(to_inflate, inflated, &plain, declared, INFLATE_FREELY));
         let hashing = scope.spawn(|| hash(to_hash, hashed, &plain));
         let unpacking = scope.spawn(move || unpack(to_unpack, directory.as_ref(), options));
         let size = descriptor.as_ref().map(|d| d.size);
@@ -357,8 +363,41 @@ fn copy(
     }
 }
 
-fn inflate(source: PipeReader, mut out: PipeWriter, plain: &AtomicBool) -> io::Result<Compression> {
-    let (format, mut reader) = crate::compress::decoder(source)?;
+/// Bytes passed on, seen from outside.
+struct Counted<'a> {
+    inner: PipeReader,
+    count: &'a AtomicU64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.count.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+impl BufRead for Counted<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.count.fetch_add(length as u64, Ordering::Relaxed);
+        self.inner.consume(length);
+    }
+}
+
+/// Inflates a blob of which `declared` bytes are to come, as far as its size allows.
+fn inflate(
+    source: PipeReader,
+    mut out: PipeWriter,
+    plain: &AtomicBool,
+    declared: u64,
+    freely: u64,
+) -> io::Result<Compression> {
+    let count = AtomicU64::new(0);
+    let (format, mut reader) = crate::compress::decoder(Counted { inner: source, count: &count })?;
     let Some(compression) = format.compression() else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -366,11 +405,22 @@ fn inflate(source: PipeReader, mut out: PipeWriter, plain: &AtomicBool) -> io::R
         ));
     };
     plain.store(compression == Compression::None, Ordering::Release);
+    let mut inflated = 0;
     loop {
         let mut buffer = out.buffer();
         (&mut reader).take(CHUNK as u64).read_to_end(&mut buffer)?;
         if buffer.is_empty() {
             return Ok(compression);
+        }
+        inflated += buffer.len() as u64;
+        let blob = declared.max(count.load(Ordering::Relaxed));
+        if inflated > freely.saturating_add(blob.saturating_mul(INFLATE_RATIO)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "it inflates to more than {inflated} bytes, over {INFLATE_RATIO} times its size: refused as a decompression bomb"
+                ),
+            ));
         }
         out.send(buffer)?;
     }
@@ -419,4 +469,48 @@ fn unpack(
 pub(crate) fn open_plain(file: File) -> io::Result<Box<dyn Read + Send>> {
     let (_, reader) = crate::compress::decoder(io::BufReader::with_capacity(CHUNK, file))?;
     Ok(reader)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A zstd frame of `blocks` blocks, each of which says in four bytes that 128 KiB of zeros come.
+    fn bomb(blocks: usize) -> Vec<u8> {
+        let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x50];
+        for at in 1..=blocks {
+            let header = (131_072_u32 << 3) | (1 << 1) | u32::from(at == blocks);
+            bytes.extend_from_slice(&header.to_le_bytes()[..3]);
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_inflates_without_end_is_refused() {
+        let bytes = bomb(400);
+        let plain = 400 * 131_072;
+        for (freely, declared, fits) in [(plain, 0, true), (1 << 20, 0, false), (1 << 20, 50_000, true)] {
+            let (mut compressed, to_inflate) = pipe();
+            let (inflated, mut to_count) = pipe();
+            std::thread::scope(|scope| {
+                let inflating = scope
+                    .spawn(move || inflate(to_inflate, inflated, &AtomicBool::new(false), declared, freely));
+                let counting = scope.spawn(move || {
+                    let mut count = 0;
+                    while let Some(chunk) = to_count.receive() {
+                        count += chunk.len() as u64;
+                    }
+                    count
+                });
+                compressed.send(bytes.clone()).unwrap();
+                drop(compressed);
+                let result = inflating.join().unwrap();
+                assert_eq!(result.is_ok(), fits, "{freely} {declared}: {result:?}");
+                let count = counting.join().unwrap();
+                assert!(if fits { count == plain } else { count < plain }, "{count}");
+            });
+        }
+    }
 }

@@ -30,8 +30,10 @@ pub struct Limits {
     pub name: usize,
     /// Components of a name.
     pub depth: usize,
-    /// Length of one extended header (PAX records or a GNU long name), in bytes.
+    /// Length of one extended header (PAX records or a GNU long name), and of the PAX records of one entry, in bytes.
     pub extension: u64,
+    /// Extended attributes of one entry.
+    pub attributes: usize,
     /// Pieces of a sparse file.
     pub sparse_pieces: usize,
     /// Sum of the file contents, in bytes.
@@ -47,6 +49,8 @@ impl Default for Limits {
             // A descriptor is held for each component on the way down.
             depth: 256,
             extension: 1 << 20,
+            // Linux lists no more than 64 KiB of names.
+            attributes: 4096,
             sparse_pieces: 1 << 18,
             unpacked: 1 << 42,
         }
@@ -216,6 +220,12 @@ impl<R: BufRead> Reader<R> {
                 b'x' | b'X' => {
                     let data = self.read_extension(&block, at)?;
                     extensions.any = true;
+                    // Any number of headers may stand in front of one entry.
+                    extensions.length += data.len() as u64;
+                    if extensions.length > self.limits.extension {
+                        let limit = self.limits.extension;
+                        return Err(Error::Limit { what: "bytes in an extended header", limit });
+                    }
                     extensions.records.extend(pax::parse(&data).map_err(fail)?);
                 }
                 b'g' => {
@@ -361,6 +371,11 @@ impl<R: BufRead> Reader<R> {
         let own = std::mem::take(&mut extensions.records);
         let named_by_pax = own.iter().any(|(key, _)| key == b"path");
         let linked_by_pax = own.iter().any(|(key, _)| key == b"linkpath");
+        let attributes = own.iter().filter(|(key, _)| key.starts_with(pax::XATTR_PREFIX)).count();
+        if attributes > self.limits.attributes {
+            let limit = self.limits.attributes as u64;
+            return Err(Error::Limit { what: "extended attributes of an entry", limit });
+        }
         for (key, value) in self.global.iter().chain(own.iter()) {
             apply_record(&mut entry, &mut stored, &mut pax, key, value).map_err(fail)?;
         }
@@ -528,6 +543,8 @@ impl<R: BufRead> Read for Content<'_, R> {
 #[derive(Default)]
 struct Extensions {
     any: bool,
+    /// Bytes of the headers that the records came in.
+    length: u64,
     records: Vec<pax::Record>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,

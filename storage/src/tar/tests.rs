@@ -401,6 +401,35 @@ fn malformed_streams_are_refused() {
     let long = entries(&[(File, &"p/".repeat(2000), "")]);
     let limits = Limits { extension: 1000, ..Limits::default() };
     assert!(matches!(read(&long, limits), Err(Error::Limit { .. })));
+    // Each header is small, what they hold together is not.
+    let records = |count: usize, name: &dyn Fn(usize) -> String| {
+        let mut data = Vec::new();
+        for at in 0..count {
+            pax::push(&mut data, name(at).as_bytes(), b"x");
+        }
+        data
+    };
+    let in_front = |headers: &[Vec<u8>]| {
+        let mut bytes = Vec::new();
+        for data in headers {
+            let mut header = ::tar::Header::new_ustar();
+            header.set_entry_type(::tar::EntryType::XHeader);
+            header.set_size(data.len() as u64);
+            header.set_cksum();
+            bytes.extend_from_slice(header.as_bytes());
+            bytes.extend_from_slice(data);
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+        }
+        bytes.extend_from_slice(&good);
+        bytes
+    };
+    let comment = records(1, &|_| "comment".repeat(70));
+    read(&in_front(std::slice::from_ref(&comment)), Limits { extension: 1000, ..Limits::default() }).unwrap();
+    let many = in_front(&vec![comment; 4]);
+    assert!(matches!(read(&many, Limits { extension: 1000, ..Limits::default() }), Err(Error::Limit { .. })));
+    let attributes = |count| in_front(&[records(count, &|at| format!("SCHILY.xattr.user.{at}"))]);
+    read(&attributes(4096), Limits::default()).unwrap();
+    assert!(matches!(read(&attributes(4097), Limits::default()), Err(Error::Limit { .. })));
     // A size that no stream can hold.
     let mut huge = entries(&[(File, "a", "hello")]);
     let mut header = ::tar::Header::new_old();
