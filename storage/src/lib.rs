@@ -44,6 +44,7 @@ pub mod records;
 pub mod snapshot;
 mod store;
 pub mod tar;
+pub mod testing;
 pub mod traces;
 pub mod usage;
 

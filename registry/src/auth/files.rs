@@ -97,11 +97,15 @@ fn invalid(path: &Path, message: impl Into<String>) -> Error {
 
 fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
     let Some(bytes) = files::read_optional(path, MAX_FILE)? else { return Ok(None) };
+    parse_object(&bytes, path).map(Some)
+}
+
+fn parse_object(bytes: &[u8], path: &Path) -> Result<Map<String, Value>> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Some(Map::new()));
+        return Ok(Map::new());
     }
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(object)) => Ok(Some(object)),
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(invalid(path, "not a JSON object")),
         // the parser's message may quote the file, which holds secrets: only the place is told
         Err(error) => {
@@ -110,18 +114,37 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
     }
 }
 
+/// What a file says about a key.
+enum Found<'a> {
+    Credentials(Credentials),
+    /// A helper has them, or not.
+    Helper(&'a str),
+    Nothing,
+}
+
 fn search_file(file: &AuthFile, keys: &[String]) -> Result<Option<Credentials>> {
     let Some(object) = read_object(&file.path)? else { return Ok(None) };
+    match search_object(&object, file, keys)? {
+        Found::Credentials(found) => Ok(Some(found)),
+        Found::Helper(name) => {
+            let host = keys.last().map_or("", String::as_str);
+            Helper::new(name)?.get(server_name(host))
+        }
+        Found::Nothing => Ok(None),
+    }
+}
+
+fn search_object<'a>(object: &'a Map<String, Value>, file: &AuthFile, keys: &[String]) -> Result<Found<'a>> {
     let host = keys.last().map_or("", String::as_str);
     if !file.legacy {
         let helper_for = object.get("credHelpers").and_then(Value::as_object).and_then(|helpers| {
             helpers.iter().find(|(key, _)| normalize_key(key) == host).and_then(|(_, name)| name.as_str())
         });
         if let Some(helper) = helper_for {
-            return Helper::new(helper)?.get(server_name(host));
+            return Ok(Found::Helper(helper));
         }
     }
-    let auths = if file.legacy { Some(&object) } else { object.get("auths").and_then(Value::as_object) };
+    let auths = if file.legacy { Some(object) } else { object.get("auths").and_then(Value::as_object) };
     if let Some(auths) = auths {
         for key in keys {
             // the exact key first, then those that mean the same
@@ -129,13 +152,64 @@ fn search_file(file: &AuthFile, keys: &[String]) -> Result<Option<Credentials>> 
                 auths.iter().find(|(other, _)| normalize_key(other) == *key).map(|(_, entry)| entry)
             });
             if let Some(found) = entry.map(|entry| decode(entry, &file.path, key)).transpose()?.flatten() {
-                return Ok(Some(found));
+                return Ok(Found::Credentials(found));
             }
         }
     }
     match object.get("credsStore").and_then(Value::as_str).filter(|name| !file.legacy && !name.is_empty()) {
-        Some(helper) => Helper::new(helper)?.get(server_name(host)),
-        None => Ok(None),
+        Some(helper) => Ok(Found::Helper(helper)),
+        None => Ok(Found::Nothing),
+    }
+}
+
+/// What fuzzing promises of a credential file: an error quotes none of the secrets that the file has, and a helper is
+/// no path. Helpers are not run.
+pub(crate) fn promises_of_file(bytes: &[u8]) {
+    let path = Path::new("auth.json");
+    let object = match parse_object(bytes, path) {
+        Ok(object) => object,
+        Err(error) => return assert!(error.full_text().len() < 200, "{error}"),
+    };
+    let tables = [Some(&object), object.get("auths").and_then(Value::as_object)];
+    let entries: Vec<_> = tables.into_iter().flatten().flatten().collect();
+    let mut secrets = Vec::new();
+    for name in ["auth", "password", "identitytoken", "registrytoken"] {
+        let texts = entries.iter().filter_map(|(_, entry)| entry.get(name).and_then(Value::as_str));
+        secrets.extend(texts.filter(|text| text.len() >= 8).map(str::to_owned));
+    }
+    for legacy in [false, true] {
+        let file = AuthFile { path: path.into(), legacy };
+        for key in entries.iter().map(|(key, _)| key.as_str()).chain(["docker.io/library/x", "r.example/a/b"])
+        {
+            let keys = parents(&normalize_key(key));
+            let error = match search_object(&object, &file, &keys) {
+                Ok(Found::Helper(name)) => match Helper::new(name) {
+                    Ok(_) => {
+                        assert!(!name.contains('/'), "a helper is a path");
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+                Ok(Found::Credentials(found)) => {
+                    let shown = format!("{found:?}");
+                    let quoted = secrets.iter().find(|secret| shown.contains(secret.as_str()));
+                    let user = match &found {
+                        Credentials::Basic { username, .. } => username.as_str(),
+                        _ => "",
+                    };
+                    assert!(quoted.is_none_or(|secret| user.contains(secret.as_str())), "{shown}");
+                    continue;
+                }
+                Ok(Found::Nothing) => continue,
+                Err(error) => error,
+            };
+            let (text, open) = (error.full_text(), format!("{keys:?} {object:?}"));
+            // the same text may stand where nobody keeps a secret: in a key or in the name of a helper
+            let quoted = |secret: &&String| {
+                text.contains(secret.as_str()) && open.matches(secret.as_str()).count() == 1
+            };
+            assert_eq!(secrets.iter().find(quoted), None, "{text}");
+        }
     }
 }
 

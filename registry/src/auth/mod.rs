@@ -1,7 +1,7 @@
 //! Credentials: where they are found, how they are stored, how they are presented.
 
-mod challenge;
-mod files;
+pub(crate) mod challenge;
+pub(crate) mod files;
 mod helper;
 
 pub(crate) use challenge::{Challenge, parse_challenges};

@@ -4,6 +4,7 @@
 //! counts what it is asked. One thread a connection.
 
 mod http;
+pub mod promises;
 mod store;
 
 use oci::Digest;

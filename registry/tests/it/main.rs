@@ -5,6 +5,7 @@ mod archives;
 mod authentication;
 mod faults;
 mod fixture;
+mod fuzz_corpus;
 mod peers;
 mod protocol;
 mod real;
