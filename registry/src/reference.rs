@@ -226,9 +226,12 @@ impl Reference {
     /// The name as Docker shows it: the hub's host and `library/` are left out.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        match full.strip_prefix("docker.io/") {
-            Some(rest) => rest.strip_prefix("library/").unwrap_or(rest).to_owned(),
-            None => full,
+        let Some(rest) = full.strip_prefix("docker.io/") else { return full };
+        let short = rest.strip_prefix("library/").unwrap_or(rest);
+        // a path of the hub may begin like the name of another registry
+        match Self::parse_docker(short) {
+            Ok(same) if same == *self => short.to_owned(),
+            _ => full,
         }
     }
 

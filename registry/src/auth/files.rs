@@ -192,7 +192,10 @@ pub(crate) fn promises_of_file(bytes: &[u8]) {
                 },
                 Ok(Found::Credentials(found)) => {
                     let shown = format!("{found:?}");
-                    let quoted = secrets.iter().find(|secret| shown.contains(secret.as_str()));
+                    let own = "IdentityToken(***) RegistryToken(***)";
+                    let told =
+                        |secret: &&String| shown.contains(secret.as_str()) && !own.contains(secret.as_str());
+                    let quoted = secrets.iter().find(told);
                     let user = match &found {
                         Credentials::Basic { username, .. } => username.as_str(),
                         _ => "",
