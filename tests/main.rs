@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bad_registry;
 mod build;
 mod build_failure;
 mod build_flags;
