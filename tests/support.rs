@@ -188,10 +188,11 @@ pub(crate) fn is_root() -> bool {
         .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t0\t")))
 }
 
-/// A tar archive with a root file system of busybox alone.
+/// A tar archive with a root file system of busybox alone. It lies in the target directory: what a static holds is
+/// never dropped, and a scratch directory would stay behind.
 pub(crate) fn busybox_tar() -> &'static Path {
-    static TAR: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    &TAR.get_or_init(|| {
+    static TAR: OnceLock<PathBuf> = OnceLock::new();
+    TAR.get_or_init(|| {
         let dir = scratch();
         let root = dir.path().join("root");
         for name in ["bin", "etc", "tmp", "root", "usr/bin", "var", "home", "proc", "sys", "dev"] {
@@ -226,9 +227,12 @@ pub(crate) fn busybox_tar() -> &'static Path {
             ],
         )
         .ok();
-        (dir, tar)
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("busybox.tar");
+        let new = place.with_extension(format!("{}.new", std::process::id()));
+        std::fs::copy(&tar, &new).unwrap();
+        std::fs::rename(&new, &place).unwrap();
+        place
     })
-    .1
 }
 
 /// The Debian root file system that `tests/rootfs` makes.
