@@ -305,6 +305,19 @@ pub fn caused_by(message: &str, source: Option<&dyn std::error::Error>) -> Strin
     text
 }
 
+/// Whether an error, or what caused it, is that the reader of a pipe went away: then the reader knows why.
+pub fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+        if error.downcast_ref().is_some_and(broken) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -72,20 +72,8 @@ fn apply_changes(
             (Ok(_), Ok(())) => Ok(()),
             (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(failed(error)),
             // A failing writer is why the reader fails, unless the reader went first and broke the pipe.
-            (Err(read), Err(written)) if is_broken_pipe(&written) => Err(failed(read)),
+            (Err(read), Err(written)) if crate::diagnostic::is_broken_pipe(&written) => Err(failed(read)),
             (Err(_), Err(written)) => Err(failed(written)),
         }
     })
-}
-
-fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-        if error.downcast_ref().is_some_and(broken) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

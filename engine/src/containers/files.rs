@@ -143,20 +143,8 @@ pub(super) fn piped<T>(
         match (read, written) {
             (Ok(value), Ok(())) => Ok(value),
             // a writer whose reader went away says nothing of use
-            (Err(error), Err(written)) if is_broken_pipe(&written) => Err(error),
+            (Err(error), Err(written)) if builder::diagnostic::is_broken_pipe(&written) => Err(error),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
         }
     })
-}
-
-fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-        if error.downcast_ref().is_some_and(broken) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

@@ -1,7 +1,7 @@
 //! A build's results to a cache elsewhere: only what is not there is sent.
 
 use super::format::{ARTIFACT, CONFIG, Config, LayerEntry, MountEntry};
-use super::import::{Imports, Loaded, full};
+use super::import::{Imports, Loaded};
 use super::mounts;
 use super::place::{CacheMode, CacheTo, Place};
 use crate::build::{BuildEvent, BuildProgress};
@@ -56,7 +56,11 @@ pub(in crate::build) fn export(export: &Export<'_>, to: &[CacheTo]) -> Result<Ve
         match export_one(export, to) {
             Ok(()) => {}
             Err(error) if to.ignore_error => {
-                warnings.push(format!("cache {}: {}", to.place.describe(), full(&error)));
+                warnings.push(format!(
+                    "cache {}: {}",
+                    to.place.describe(),
+                    builder::diagnostic::with_causes(&error)
+                ));
             }
             Err(error) => return Err(error),
         }

@@ -69,7 +69,11 @@ impl<'a> Imports<'a> {
                 Ok(loaded) => loaded,
                 Err(error) => {
                     // a cache that is not there yet is how every cache begins
-                    self.warn(format!("cache {}: {}", from.place.describe(), full(&error)));
+                    self.warn(format!(
+                        "cache {}: {}",
+                        from.place.describe(),
+                        builder::diagnostic::with_causes(&error)
+                    ));
                     None
                 }
             };
@@ -203,7 +207,10 @@ impl RemoteCache for Imports<'_> {
                 Ok(chain) => chain,
                 Err(error) => {
                     let place = loaded.source.describe();
-                    self.warn(format!("cache {place}: {}; the step runs instead", full(&error)));
+                    self.warn(format!(
+                        "cache {place}: {}; the step runs instead",
+                        builder::diagnostic::with_causes(&error)
+                    ));
                     None
                 }
             }
@@ -219,7 +226,10 @@ impl RemoteCache for Imports<'_> {
             match filled {
                 Ok(()) => return true,
                 Err(error) => {
-                    self.warn(format!("cache mount {id}: {}; it begins empty", full(&error)));
+                    self.warn(format!(
+                        "cache mount {id}: {}; it begins empty",
+                        builder::diagnostic::with_causes(&error)
+                    ));
                     if empty(directory).is_err() {
                         return false;
                     }
@@ -271,19 +281,4 @@ fn empty(directory: &Path) -> std::result::Result<(), sys::fs::Error> {
         }
     }
     Ok(())
-}
-
-/// An error with its causes in one line.
-pub(super) fn full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = cause.source();
-    }
-    text
 }
