@@ -21,6 +21,7 @@ mod docker;
 mod escape;
 mod events;
 mod explain;
+mod faults;
 mod health;
 mod hostile_context;
 mod interop;

@@ -178,6 +178,8 @@ pub struct StepExit {
     pub memory_limit: Option<u64>,
     /// Highest use of memory in bytes, where it is known.
     pub memory_peak: Option<u64>,
+    /// Whether a step that failed had no space left for what it writes.
+    pub disk_full: bool,
 }
 
 impl StepExit {

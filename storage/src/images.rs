@@ -248,6 +248,24 @@ impl Images<'_> {
     pub fn remove(&self, id: &Digest) -> Result<bool> {
         let _lock = self.store.lock_shared()?;
         let _records = self.store.lock_records()?;
+        self.remove_locked(id)
+    }
+
+    /// Removes an image that nothing needs, as [`Images::remove`] does: not one that a running operation holds, as the
+    /// build that has just made it and is about to name it, and with `unnamed` not one that has a name by now. Says whether
+    /// it was removed.
+    pub fn prune(&self, id: &Digest, unnamed: bool) -> Result<bool> {
+        let _lock = self.store.lock_shared()?;
+        let _records = self.store.lock_records()?;
+        if crate::leases::is_held(self.store, &Hold::Image(id.clone()))?
+            || (unnamed && self.tags()?.iter().any(|tag| tag.image == *id))
+        {
+            return Ok(false);
+        }
+        self.remove_locked(id)
+    }
+
+    fn remove_locked(&self, id: &Digest) -> Result<bool> {
         // Names first, so that none ever leads nowhere.
         let tags: Vec<TagRecord> = records::list(&self.store.path("tags"))?;
         for tag in tags.iter().filter(|tag| tag.image == *id) {

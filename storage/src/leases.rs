@@ -300,6 +300,19 @@ pub(crate) fn all_holds(store: &Store) -> Result<(HashSet<String>, Vec<Hold>)> {
     Ok((ids, holds))
 }
 
+/// Whether an operation that is still running holds this.
+pub(crate) fn is_held(store: &Store, hold: &Hold) -> Result<bool> {
+    let directory = store.path("leases");
+    for name in sys::fs::read_names(&directory)? {
+        let path = directory.join(&name);
+        let Some(file) = sys::fs::optional(sys::fs::open(&path))? else { continue };
+        if read_holds(&file).contains(hold) && sys::lock::is_held(&path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The lines after the header. The last one may be cut off where its writer was killed.
 fn read_holds(mut file: &File) -> Vec<Hold> {
     let mut text = Vec::new();

@@ -41,6 +41,10 @@ pub(super) fn report(request: &BuildRequest<'_>, place: &Place, error: &ops::Err
         if exit.oom_killed {
             diagnostic = diagnostic.with_hint("give the steps more with --memory");
         }
+        if exit.disk_full {
+            diagnostic = diagnostic.with_note("the disk is full: no space is left where the layers are kept");
+            diagnostic = diagnostic.with_hint("make room, for instance with `davit system prune --build`");
+        }
     }
     Report::new(source, vec![diagnostic])
 }

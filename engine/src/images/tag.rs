@@ -217,10 +217,13 @@ impl Images<'_> {
             {
                 continue;
             }
-            store
+            let gone = store
                 .images()
-                .remove(&image.record.id)
+                .prune(&image.record.id, !request.all)
                 .map_err(crate::error::storage(format!("remove image {}", image.record.id.short())))?;
+            if !gone {
+                continue;
+            }
             let name = image.tags.first().map_or("", |tag| tag.reference.as_str());
             self.engine.tell(Event::image("remove", image.record.id.hex(), name));
             report.removed.push(image.record.id.hex().to_owned());

@@ -100,7 +100,9 @@ impl<'a> StepExecutor<'a> {
         let released = release(&run_dir);
         launched.finish();
         released?;
-        Ok(step_exit(&exit))
+        let mut exit = step_exit(&exit);
+        exit.disk_full = !exit.success() && is_full(&self.engine.config().root);
+        Ok(exit)
     }
 
     /// What devices of these names bring.
@@ -201,7 +203,17 @@ pub(super) fn step_exit(exit: &runtime::ExitRecord) -> StepExit {
         oom_killed: exit.oom_killed,
         memory_limit: exit.memory_limit_bytes.filter(|_| exit.oom_killed),
         memory_peak: exit.memory_peak_bytes,
+        disk_full: false,
     }
+}
+
+/// Whether the file system of `directory` has less space or fewer files left than any program can work with.
+fn is_full(directory: &Path) -> bool {
+    const LITTLE: u64 = 1 << 20;
+    rustix::fs::statvfs(directory).is_ok_and(|system| {
+        system.f_bavail.saturating_mul(system.f_frsize) < LITTLE
+            || (system.f_files > 0 && system.f_favail == 0)
+    })
 }
 
 /// Waits for a step; a thread kills it when the build is given up.
