@@ -41,3 +41,4 @@ mod support;
 mod system;
 mod usage;
 mod user_namespaces;
+mod volumes;

@@ -290,6 +290,16 @@ impl Config {
         self.root.join("names")
     }
 
+    /// Directory of the volumes.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// Directory of what is known of volumes until a reboot.
+    pub(crate) fn run_volumes(&self) -> PathBuf {
+        self.runroot.join("volumes")
+    }
+
     /// Directory of the containers' files that a reboot takes away.
     pub(crate) fn run_containers(&self) -> PathBuf {
         self.runroot.join("containers")

@@ -58,6 +58,14 @@ pub enum Error {
         /// ID of its holder.
         id: String,
     },
+    /// An object of this name exists.
+    #[error("{what} {name} exists already")]
+    Taken {
+        /// Kind of object.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// The object's state does not allow the operation.
     #[error("{attempt} {what} {name}: it is {state}")]
     State {
@@ -178,7 +186,7 @@ impl Error {
         match self {
             Error::NotFound { .. } => ErrorKind::NotFound,
             Error::Ambiguous { .. } | Error::Invalid { .. } => ErrorKind::Invalid,
-            Error::NameTaken { .. } | Error::State { .. } => ErrorKind::Conflict,
+            Error::NameTaken { .. } | Error::Taken { .. } | Error::State { .. } => ErrorKind::Conflict,
             Error::InUse { .. } => ErrorKind::InUse,
             Error::Unsupported { .. } => ErrorKind::Unsupported,
             Error::Denied { .. } => ErrorKind::Denied,

@@ -25,6 +25,7 @@ mod state;
 pub mod system;
 mod time;
 pub mod usage;
+pub mod volumes;
 
 pub use error::{Error, ErrorKind, Result};
 pub use idmap::IdMaps;

@@ -2,6 +2,7 @@
 
 mod health;
 mod modes;
+mod mount;
 mod restart;
 mod userns;
 
@@ -9,6 +10,7 @@ pub use health::{HealthCheck, HealthLog, HealthRequest, OnFailure, StartupCheck,
 pub use modes::{
     BlockLimit, BlockLimitKind, CgroupsMode, DeviceRule, ImageVolumes, RootfsDirectory, SdNotify, SystemdMode,
 };
+pub use mount::{Mount, MountKind, volume_name};
 pub use restart::RestartPolicy;
 pub(crate) use restart::restart_delay;
 pub use userns::{AutoMap, UserNamespaceMode};
@@ -17,7 +19,7 @@ pub(crate) use userns::{MapLine, parse_map_line};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Which network a container or a build step gets.
 ///
@@ -94,191 +96,6 @@ impl Namespace {
             },
         }
     }
-}
-
-/// A mount that the user asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// Absolute path inside.
-    pub destination: PathBuf,
-    /// What is mounted.
-    pub kind: MountKind,
-    /// Options as the runtime specification names them: `ro`, `rbind`, `rprivate`, `nosuid`, `size=..`.
-    pub options: Vec<String>,
-}
-
-/// What a [`Mount`] mounts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MountKind {
-    /// A host path, which must exist.
-    Bind {
-        /// Absolute host path.
-        source: PathBuf,
-    },
-    /// An empty file system in memory; what the image has at the destination is copied up.
-    Tmpfs,
-}
-
-impl Mount {
-    /// Reads `-v SOURCE:DESTINATION[:OPTIONS]`. A relative source (`./x`) starts at `base`. Named and anonymous
-    /// volumes are not built yet and are refused.
-    pub fn parse_volume(text: &str, base: &Path) -> Result<Self> {
-        let what = || format!("volume {text}");
-        let parts: Vec<&str> = text.split(':').collect();
-        let (source, destination, options) = match parts.as_slice() {
-            [source, destination] => (*source, *destination, ""),
-            [source, destination, options] => (*source, *destination, *options),
-            [one] if one.starts_with('/') => {
-                return Err(Error::unsupported(what(), "anonymous volumes do not exist yet"));
-            }
-            _ => return Err(Error::invalid(what(), "expected SOURCE:DESTINATION[:OPTIONS]")),
-        };
-        if !source.starts_with('/') && !source.starts_with('.') {
-            return Err(Error::unsupported(
-                what(),
-                "named volumes do not exist yet; a host path starts with / or .",
-            ));
-        }
-        let mut words = Vec::new();
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            words.push(
-                volume_option(option).ok_or_else(|| {
-                    Error::invalid(what(), format!("unknown or unsupported option {option}"))
-                })?,
-            );
-        }
-        Ok(Self {
-            destination: absolute_destination(&what(), destination)?,
-            kind: MountKind::Bind { source: base.join(source) },
-            options: bind_options(words.into_iter().flatten().collect()),
-        })
-    }
-
-    /// Reads `--mount type=bind|tmpfs,KEY=VALUE,..`. A relative source starts at `base`.
-    pub fn parse_mount(text: &str, base: &Path) -> Result<Self> {
-        let what = || format!("mount {text}");
-        let mut kind = "volume";
-        let mut source = None;
-        let mut destination = None;
-        let mut options: Vec<String> = Vec::new();
-        let on = |value: Option<&str>| !matches!(value, Some("false" | "0" | "f"));
-        for field in text.split(',').filter(|field| !field.is_empty()) {
-            let (key, value) = match field.split_once('=') {
-                Some((key, value)) => (key, Some(value)),
-                None => (field, None),
-            };
-            let needed = || value.ok_or_else(|| Error::invalid(what(), format!("{key} needs a value")));
-            match key {
-                "type" => kind = needed()?,
-                "source" | "src" => source = Some(needed()?),
-                "destination" | "dst" | "dest" | "target" => destination = Some(needed()?),
-                "ro" | "readonly" => options.push(if on(value) { "ro" } else { "rw" }.to_owned()),
-                "rw" => options.push(if on(value) { "rw" } else { "ro" }.to_owned()),
-                "bind-propagation" => options.push(needed()?.to_owned()),
-                "bind-nonrecursive" => options.push(if on(value) { "bind" } else { "rbind" }.to_owned()),
-                "tmpfs-size" => options.push(format!("size={}", parse_size("tmpfs-size", needed()?)?)),
-                "tmpfs-mode" => options.push(format!("mode={}", needed()?)),
-                "idmap" | "tmpcopyup" | "notmpcopyup" | "nosuid" | "suid" | "nodev" | "dev" | "noexec"
-                | "exec" | "noatime" | "relatime" | "private" | "rprivate" | "shared" | "rshared"
-                | "slave" | "rslave" | "unbindable" | "runbindable" => options.push(key.to_owned()),
-                "consistency" | "relabel" | "Z" | "z" => {}
-                other => return Err(Error::invalid(what(), format!("unknown key {other}"))),
-            }
-        }
-        let destination = destination.ok_or_else(|| Error::invalid(what(), "no destination"))?;
-        let destination = absolute_destination(&what(), destination)?;
-        match kind {
-            "bind" => {
-                let source = source.ok_or_else(|| Error::invalid(what(), "no source"))?;
-                let kind = MountKind::Bind { source: base.join(source) };
-                Ok(Self { destination, kind, options: bind_options(options) })
-            }
-            "tmpfs" | "ramfs" => {
-                if source.is_some() {
-                    return Err(Error::invalid(what(), "a tmpfs has no source"));
-                }
-                Ok(Self { destination, kind: MountKind::Tmpfs, options: tmpfs_options(options) })
-            }
-            other => {
-                Err(Error::unsupported(format!("mount type {other}"), "only bind and tmpfs exist so far"))
-            }
-        }
-    }
-
-    /// Reads `--tmpfs PATH[:OPTIONS]`.
-    pub fn parse_tmpfs(text: &str) -> Result<Self> {
-        let (path, options) = text.split_once(':').unwrap_or((text, ""));
-        let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
-        Ok(Self {
-            destination: absolute_destination(&format!("tmpfs {text}"), path)?,
-            kind: MountKind::Tmpfs,
-            options: tmpfs_options(options),
-        })
-    }
-}
-
-fn absolute_destination(what: &str, destination: &str) -> Result<PathBuf> {
-    if !destination.starts_with('/') {
-        return Err(Error::invalid(what, format!("destination {destination} is not an absolute path")));
-    }
-    if destination.split('/').any(|part| part == "..") {
-        return Err(Error::invalid(what, format!("destination {destination} has a .. part")));
-    }
-    let clean: PathBuf = Path::new(destination).components().collect();
-    if clean == Path::new("/") {
-        return Err(Error::invalid(what, "destination cannot be /"));
-    }
-    Ok(clean)
-}
-
-/// Some(None): accepted and without effect here.
-#[allow(clippy::option_option)]
-fn volume_option(option: &str) -> Option<Option<String>> {
-    match option {
-        "ro" | "rw" | "bind" | "rbind" | "private" | "rprivate" | "shared" | "rshared" | "slave"
-        | "rslave" | "unbindable" | "runbindable" | "nosuid" | "suid" | "nodev" | "dev" | "noexec"
-        | "exec" | "idmap" => Some(Some(option.to_owned())),
-        // SELinux relabelling has nothing to do where SELinux is off
-        "z" | "Z" | "cached" | "delegated" | "consistent" | "copy" | "nocopy" => Some(None),
-        _ => None,
-    }
-}
-
-/// Podman's defaults: rbind, rprivate, nosuid, nodev, unless the opposite was asked for.
-fn bind_options(mut options: Vec<String>) -> Vec<String> {
-    let has =
-        |options: &[String], words: &[&str]| options.iter().any(|option| words.contains(&option.as_str()));
-    if !has(&options, &["bind", "rbind"]) {
-        options.push("rbind".to_owned());
-    }
-    if !has(
-        &options,
-        &["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"],
-    ) {
-        options.push("rprivate".to_owned());
-    }
-    for (on, off) in [("nosuid", "suid"), ("nodev", "dev")] {
-        if !has(&options, &[on, off]) {
-            options.push(on.to_owned());
-        }
-    }
-    options
-}
-
-fn tmpfs_options(mut options: Vec<String>) -> Vec<String> {
-    let has =
-        |options: &[String], words: &[&str]| options.iter().any(|option| words.contains(&option.as_str()));
-    for (on, off) in [("rw", "ro"), ("nosuid", "suid"), ("nodev", "dev")] {
-        if !has(&options, &[on, off]) {
-            options.push(on.to_owned());
-        }
-    }
-    if !has(&options, &["tmpcopyup", "notmpcopyup"]) {
-        options.push("tmpcopyup".to_owned());
-    }
-    options.retain(|option| option != "notmpcopyup");
-    options
 }
 
 /// Limits of a container or a build step. `None` leaves the kernel's default.
@@ -545,31 +362,6 @@ pub fn parse_detach_keys(text: &str) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn volumes() {
-        let base = Path::new("/work");
-        let mount = Mount::parse_volume("./a:/b:ro,Z", base).unwrap();
-        assert_eq!(mount.destination, Path::new("/b"));
-        assert_eq!(mount.options, ["ro", "rbind", "rprivate", "nosuid", "nodev"]);
-        assert!(Mount::parse_volume("named:/b", base).is_err());
-        assert!(Mount::parse_volume("/a:b", base).is_err());
-        assert!(Mount::parse_volume("/a:/b/../c", base).is_err());
-        assert!(Mount::parse_volume("/a:/", base).is_err());
-        assert!(Mount::parse_volume("/a:/b:nonsense", base).is_err());
-    }
-
-    #[test]
-    fn mounts() {
-        let base = Path::new("/work");
-        let mount = Mount::parse_mount("type=tmpfs,dst=/t,tmpfs-size=1m", base).unwrap();
-        assert_eq!(mount.kind, MountKind::Tmpfs);
-        assert!(mount.options.contains(&"size=1048576".to_owned()));
-        let mount = Mount::parse_mount("type=bind,src=x,target=/y,ro", base).unwrap();
-        assert_eq!(mount.kind, MountKind::Bind { source: "/work/x".into() });
-        assert!(Mount::parse_mount("type=image,dst=/y", base).is_err());
-        assert!(Mount::parse_mount("type=bind,dst=/y", base).is_err());
-    }
 
     #[test]
     fn sizes_and_keys() {

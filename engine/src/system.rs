@@ -32,6 +32,8 @@ pub struct SystemPruneRequest {
     pub all: bool,
     /// Also the build cache.
     pub build: bool,
+    /// Also volumes that no container has.
+    pub volumes: bool,
     /// `label=..`, `label!=..`, `until=..`.
     pub filters: Vec<String>,
 }
@@ -43,6 +45,8 @@ pub struct SystemPruneReport {
     pub containers: PruneReport,
     /// Images.
     pub images: PruneReport,
+    /// Volumes.
+    pub volumes: crate::images::PruneReport,
     /// Bytes in all that became free.
     pub reclaimed: u64,
 }
@@ -135,7 +139,7 @@ impl Engine {
                 "imageStore": { "number": images },
             },
             "registries": { "search": self.registries()?.search_registries() },
-            "plugins": { "volume": [], "network": ["none", "host"], "log": ["k8s-file", "none"] },
+            "plugins": { "volume": ["local"], "network": ["none", "host"], "log": ["k8s-file", "none"] },
             "version": {
                 "APIVersion": version.api_version,
                 "Version": version.version,
@@ -152,9 +156,13 @@ impl Engine {
         let mounts = if request.build { self.forget_builds()? } else { 0 };
         let images =
             self.images().prune(&ImagePruneRequest { all: request.all, filters: request.filters.clone() })?;
+        let volumes = match request.volumes {
+            true => self.volumes().prune(&request.filters)?,
+            false => crate::images::PruneReport::default(),
+        };
         self.tell(crate::events::Event::system("prune"));
-        let reclaimed = containers.reclaimed + images.reclaimed + mounts;
-        Ok(SystemPruneReport { containers, images, reclaimed })
+        let reclaimed = containers.reclaimed + images.reclaimed + volumes.reclaimed + mounts;
+        Ok(SystemPruneReport { containers, images, volumes, reclaimed })
     }
 
     /// Removes the cache of builds: results that no image has, and cache mounts that no step uses now. Returns the

@@ -2,6 +2,7 @@
 
 use crate::containers::{ContainerListRequest, ContainerSummary, RemoveRequest, Selection};
 use crate::images::{ImageListRequest, ImageRemoveRequest, ImageSummary};
+use crate::volumes::{VolumeRemoveRequest, VolumeUsage};
 use crate::{Engine, Error, Result};
 use oci::ChainId;
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ pub struct DiskUsage {
     pub image_reclaimable: u64,
     /// The containers, with sizes.
     pub containers: Vec<ContainerSummary>,
+    /// The volumes.
+    pub volumes: Vec<VolumeUsage>,
 }
 
 /// What an image takes.
@@ -81,6 +84,7 @@ impl Engine {
         }
         let request = ContainerListRequest { all: true, size: true, ..ContainerListRequest::default() };
         usage.containers = self.containers().list(&request)?;
+        usage.volumes = self.volumes().usage()?;
         Ok(usage)
     }
 
@@ -96,6 +100,8 @@ impl Engine {
         };
         errors
             .extend(self.containers().remove(&everything)?.into_iter().filter_map(|done| done.result.err()));
+        let volumes = VolumeRemoveRequest { all: true, force: true, ..VolumeRemoveRequest::default() };
+        errors.extend(self.volumes().remove(&volumes)?.into_iter().filter_map(|done| done.result.err()));
         let request = ImageRemoveRequest { all: true, force: true, ..ImageRemoveRequest::default() };
         errors.extend(self.images().remove(&request).1);
         for list in self.store()?.lists().all().map_err(crate::error::storage("list manifest lists"))? {

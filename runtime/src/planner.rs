@@ -298,6 +298,13 @@ fn place(
     if kind == "cgroup" || kind == "cgroup2" {
         return cgroup_place(destination, options, context, descriptors);
     }
+    if kind == "overlay" && options.iter().any(|option| option.starts_with("lowerdir=")) {
+        let value = overlay(plain.map(String::as_str));
+        let detached =
+            sys::mount::detached(&value).at(Stage::Mount, subject()).map_err(Failure::into_error)?;
+        let source = Source::Prepared(descriptors.push(detached));
+        return Ok(MountPlan { destination, source, directory: true, copy_up: false });
+    }
     let mut value = Mount::named(kind);
     if let Some(source) = mount.source().as_ref().and_then(|source| source.to_str()) {
         value = value.with_source(source);
@@ -307,6 +314,38 @@ fn place(
         value = value.with_option("context", label);
     }
     Ok(MountPlan { destination, source: Source::New(value, None), directory: true, copy_up })
+}
+
+/// An overlay from the words of mount(8), made here: its directories are the caller's, and their list may be longer than
+/// one option of the kernel.
+fn overlay<'a>(options: impl Iterator<Item = &'a str>) -> Mount {
+    let mut layers = sys::mount::Overlay::default();
+    let mut others = Vec::new();
+    for option in options {
+        match option.split_once('=') {
+            Some(("lowerdir", list)) => layers.lower = directories(list),
+            Some(("upperdir", path)) => layers.upper = directories(path).pop(),
+            Some(("workdir", path)) => layers.work = directories(path).pop(),
+            _ => others.push(option),
+        }
+    }
+    let mut mount = Mount::new(sys::mount::Filesystem::Overlay(layers));
+    others.into_iter().for_each(|option| mount.apply_option(option));
+    mount
+}
+
+/// Paths separated by colons; a backslash keeps what follows it as it is.
+fn directories(list: &str) -> Vec<PathBuf> {
+    let mut paths = vec![String::new()];
+    let mut letters = list.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => paths.last_mut().expect("there is one").extend(letters.next()),
+            ':' => paths.push(String::new()),
+            other => paths.last_mut().expect("there is one").push(other),
+        }
+    }
+    paths.into_iter().map(PathBuf::from).collect()
 }
 
 /// The maps of users and of groups.

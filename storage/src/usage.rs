@@ -34,6 +34,11 @@ pub struct ImageUsage {
     pub unique: u64,
 }
 
+/// Bytes that a directory takes on the disk with all that is in it; files with several names count once.
+pub fn tree_size(directory: &std::path::Path) -> Result<u64> {
+    Ok(directory::measure(directory)?.bytes)
+}
+
 impl Store {
     /// Adds up recorded sizes; only active snapshots and unfinished work are measured.
     pub fn usage(&self) -> Result<Usage> {

@@ -92,7 +92,7 @@ pub(crate) struct InspectArgs {
     #[arg(long, short = 'l')]
     pub(crate) latest: bool,
     /// Kind of object (all, container, image)
-    #[arg(long, short = 't', value_name = "KIND", default_value = "all", value_parser = ["all", "container", "image"], hide_possible_values = true)]
+    #[arg(long, short = 't', value_name = "KIND", default_value = "all", value_parser = ["all", "container", "image", "volume"], hide_possible_values = true)]
     pub(crate) r#type: String,
     /// Containers or images
     #[arg(value_name = "NAME", required_unless_present = "latest")]

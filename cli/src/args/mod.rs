@@ -19,6 +19,7 @@ mod system;
 pub(crate) mod unbuilt;
 mod update;
 mod usage;
+mod volume;
 
 pub(crate) use build::{BuildArgs, BuilderPruneArgs, ImageExplainArgs, OnFail, ProgressMode};
 pub(crate) use changes::*;
@@ -35,6 +36,7 @@ pub(crate) use runtime::*;
 pub(crate) use system::*;
 pub(crate) use update::UpdateArgs;
 pub(crate) use usage::{StatsArgs, TopArgs};
+pub(crate) use volume::*;
 
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -222,6 +224,9 @@ pub(crate) enum DavitCommand {
     Update(Deferred<UpdateArgs>),
     /// Print the version of davit
     Version(Deferred<VersionArgs>),
+    /// Manage volumes: directories that outlive containers
+    #[command(subcommand, arg_required_else_help = true)]
+    Volume(Deferred<VolumeCommand>),
     /// Wait for containers to stop and print their exit codes
     Wait(Deferred<WaitArgs>),
 }

@@ -234,7 +234,7 @@ pub(crate) struct ContainerOptions {
     /// Variant of the architecture of the image to pull
     #[arg(long, value_name = "VARIANT", conflicts_with = "platform", alias = "override-variant")]
     pub(crate) variant: Option<String>,
-    /// Host path inside the container, SRC:DST[:OPTIONS] (repeatable)
+    /// Host path or volume inside the container, [SRC:]DST[:OPTIONS] (repeatable)
     #[arg(long, short = 'v', value_name = "VOLUME")]
     pub(crate) volume: Vec<String>,
     /// Working directory

@@ -66,7 +66,7 @@ pub(crate) struct FurtherOptions {
     /// User of the host that /etc/passwd gets (repeatable)
     #[arg(long, value_delimiter = ',', value_name = "USER")]
     pub(crate) hostuser: Vec<String>,
-    /// What stands where the image declares volumes (tmpfs, ignore)
+    /// What stands where the image declares volumes (anonymous, tmpfs, ignore)
     #[arg(long, value_name = "MODE")]
     pub(crate) image_volume: Option<String>,
     /// Put a small init before the command: it reaps processes and hands signals on
@@ -135,4 +135,7 @@ pub(crate) struct FurtherOptions {
     /// User namespace (host, keep-id, auto, nomap, container:ID, ns:PATH)
     #[arg(long, value_name = "MODE", env = "PODMAN_USERNS", hide_env_values = true)]
     pub(crate) userns: Option<String>,
+    /// Container whose volumes and paths are mounted too, with options behind a colon (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "CONTAINER[:OPTIONS]")]
+    pub(crate) volumes_from: Vec<String>,
 }

@@ -54,6 +54,9 @@ pub(crate) struct SystemPruneArgs {
     /// Do not ask
     #[arg(long, short = 'f')]
     pub(crate) force: bool,
+    /// Also volumes that no container has
+    #[arg(long)]
+    pub(crate) volumes: bool,
 }
 
 /// `davit system check`

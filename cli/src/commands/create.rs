@@ -194,7 +194,7 @@ pub(crate) fn pairs(words: &[String]) -> Vec<(String, String)> {
 }
 
 /// Reads `KEY=VALUE` words that need their value.
-fn full_pairs(option: &str, words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn full_pairs(option: &str, words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     words
         .iter()
         .map(|word| match word.split_once('=') {

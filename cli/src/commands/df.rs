@@ -43,11 +43,14 @@ fn rows(usage: &DiskUsage) -> Vec<Value> {
     let idle = usage.containers.iter().filter(|container| !is_active(container)).map(own_size).sum();
     let containers = usage.containers.iter().map(own_size).sum();
     let in_use = usage.images.iter().filter(|image| image.image.containers > 0).count();
+    let used: Vec<_> = usage.volumes.iter().filter(|volume| volume.links > 0).collect();
+    let volumes: u64 = usage.volumes.iter().map(|volume| volume.size).sum();
+    let kept: u64 = used.iter().map(|volume| volume.size).sum();
     let running = usage.containers.iter().filter(|container| is_active(container)).count();
     vec![
         row("Images", usage.images.len(), in_use, usage.image_bytes, usage.image_reclaimable),
         row("Containers", usage.containers.len(), running, containers, idle),
-        row("Local Volumes", 0, 0, 0, 0),
+        row("Local Volumes", usage.volumes.len(), used.len(), volumes, volumes - kept),
     ]
 }
 
@@ -105,6 +108,9 @@ fn verbose(usage: &DiskUsage) -> String {
     }
     let mut volumes = Table::new();
     volumes.row(["VOLUME NAME", "LINKS", "SIZE"]);
+    for volume in &usage.volumes {
+        volumes.row([volume.name.clone(), volume.links.to_string(), human::short_size(volume.size)]);
+    }
     format!(
         "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}",
         images.render(),

@@ -17,16 +17,17 @@ pub(crate) fn inspect(engine: &Engine, args: &InspectArgs) -> Outcome {
     print(&args.format, &names, |name| match args.r#type.as_str() {
         "container" => container(engine, name, args.size),
         "image" => image(engine, name),
-        _ => match container(engine, name, args.size) {
-            Err(error) if error.kind() == ErrorKind::NotFound => image(engine, name).map_err(|other| {
-                if other.kind() == ErrorKind::NotFound {
-                    engine::Error::NotFound { what: "object", name: name.to_owned() }
-                } else {
-                    other
-                }
-            }),
-            other => other,
-        },
+        "volume" => super::volume::described(engine, name),
+        _ => {
+            let or_else = |result: Result<Value, engine::Error>, next: &dyn Fn() -> _| match result {
+                Err(error) if error.kind() == ErrorKind::NotFound => next(),
+                other => other,
+            };
+            let found = container(engine, name, args.size);
+            let found = or_else(found, &|| image(engine, name));
+            let found = or_else(found, &|| super::volume::described(engine, name));
+            or_else(found, &|| Err(engine::Error::NotFound { what: "object", name: name.to_owned() }))
+        }
     })
 }
 
@@ -55,7 +56,11 @@ fn image(engine: &Engine, name: &str) -> Result<Value, engine::Error> {
 }
 
 /// Prints what was found, and says what was not; the exit code is 125 if anything is missing.
-fn print(format: &str, names: &[String], get: impl Fn(&str) -> Result<Value, engine::Error>) -> Outcome {
+pub(super) fn print(
+    format: &str,
+    names: &[String],
+    get: impl Fn(&str) -> Result<Value, engine::Error>,
+) -> Outcome {
     let mut found = Vec::new();
     let mut code = 0;
     let mut failures = Vec::new();

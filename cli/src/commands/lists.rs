@@ -36,7 +36,7 @@ pub(super) fn cut(text: &str, length: usize) -> String {
 }
 
 /// Prints a list: the default table, or what `--format` asks for.
-fn print(
+pub(super) fn print(
     format: Option<&str>,
     default: &str,
     rows: &[Value],

@@ -18,6 +18,7 @@ mod registry;
 pub(crate) mod runtime;
 mod system;
 mod usage;
+mod volume;
 
 use engine::entry::{self, Needs};
 use engine::{Engine, EngineOptions};
@@ -118,6 +119,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Untag(Deferred(args)) => images::untag(&store(options)?, &args),
         DavitCommand::Update(Deferred(args)) => containers::update(&store(options)?, &args),
         DavitCommand::Version(Deferred(args)) => system::version(&args),
+        DavitCommand::Volume(Deferred(command)) => volume::volume(&store(options)?, command),
         DavitCommand::Wait(Deferred(args)) => containers::wait(&store(options)?, &args),
     }
 }

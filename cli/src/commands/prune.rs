@@ -12,7 +12,7 @@ use crate::error::{Attempt, FAILED, Failure, Outcome};
 use crate::output::{self, human};
 
 /// Asks before anything is removed.
-fn confirmed(force: bool, what: &str) -> Result<bool, Failure> {
+pub(super) fn confirmed(force: bool, what: &str) -> Result<bool, Failure> {
     if force {
         return Ok(true);
     }
@@ -58,17 +58,23 @@ pub(crate) fn system(engine: &Engine, args: SystemPruneArgs) -> Outcome {
     if args.build {
         what += ", the cache of builds";
     }
+    if args.volumes {
+        what += ", all volumes that no container has";
+    }
     if !confirmed(args.force, &what)? {
         return Ok(0);
     }
     let report = engine.system_prune(&SystemPruneRequest {
         all: args.all,
         build: args.build,
+        volumes: args.volumes,
         filters: args.filter,
     })?;
-    for (title, ids) in
-        [("Deleted Containers", &report.containers.removed), ("Deleted Images", &report.images.removed)]
-    {
+    for (title, ids) in [
+        ("Deleted Containers", &report.containers.removed),
+        ("Deleted Images", &report.images.removed),
+        ("Deleted Volumes", &report.volumes.removed),
+    ] {
         if !ids.is_empty() {
             output::line(title);
             ids.iter().for_each(|id| output::line(id));
@@ -80,7 +86,10 @@ pub(crate) fn system(engine: &Engine, args: SystemPruneArgs) -> Outcome {
 
 /// `davit system reset`
 pub(crate) fn reset(engine: &Engine, args: &SystemResetArgs) -> Outcome {
-    if !confirmed(args.force, "all containers, running ones too, all images and the cache of builds")? {
+    if !confirmed(
+        args.force,
+        "all containers, running ones too, all volumes, all images and the cache of builds",
+    )? {
         return Ok(0);
     }
     let mut code = 0;

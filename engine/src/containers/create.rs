@@ -100,8 +100,9 @@ impl Containers<'_> {
         let id = names::random_id()?;
         let argv = argv(request, image)?;
         let own_workdir = request.workdir.is_some();
-        let mut settings = merge(request.clone(), image, &id)?;
+        let mut settings = merge(self.with_volumes(request)?, image, &id)?;
         self.settle(&mut settings, image, &argv)?;
+        let images = self.mounted_images(&mut settings)?;
         engine.seccomp_profile(&settings.security)?;
         if let Some(parent) = &settings.cgroup_parent {
             engine.cgroup_path(Some(parent), &id)?;
@@ -148,6 +149,25 @@ impl Containers<'_> {
             }
             // held until the record says which IDs are taken
             let _map_lock = self.map_ids(&mut settings, &mounts)?;
+            for (number, parent) in &images {
+                let key = crate::volumes::image_snapshot_key(&id, *number);
+                if let Some(chain) = parent {
+                    store.layers().hold(&lease, chain).map_err(failed("hold the layers of a mount"))?;
+                }
+                let parent = match parent {
+                    Some(chain) => {
+                        let layer =
+                            store.layers().get(chain).map_err(failed("find the layers of a mount"))?;
+                        layer.map(|layer| layer.snapshot)
+                    }
+                    None => None,
+                };
+                let prepare =
+                    Prepare { key: &key, parent: parent.as_deref(), holder: Some(&holder), volatile: true };
+                store.snapshots().prepare(&lease, &prepare).map_err(failed("make an image mount"))?;
+            }
+            // held until the record says who uses them
+            let _volumes = self.engine.volumes().for_container(&mut settings, &id)?;
             let record = ContainerRecord {
                 version: RECORD_VERSION,
                 id: id.clone(),
@@ -183,6 +203,7 @@ impl Containers<'_> {
                 let _ = engine.state().release_name(&name, &id);
                 drop(lock);
                 let _ = engine.state().reap(engine);
+                let _ = engine.volumes().reap_if_any();
                 Err(error)
             }
         }

@@ -161,6 +161,9 @@ pub struct InspectHealth {
 pub struct InspectMount {
     /// `bind`, `tmpfs`.
     pub r#type: String,
+    /// Name of a volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Host path.
     pub source: String,
     /// Path inside.
@@ -384,7 +387,7 @@ impl Containers<'_> {
             graph_driver: graph_driver(engine, &record)?,
             size_rw: size.map(|size| size.rw),
             size_root_fs: size.map(|size| size.root_fs),
-            mounts: mounts(&record),
+            mounts: mounts(&record, &self.engine.volume_files()),
             dependencies: settings.requires.clone(),
             network_settings: InspectNetwork::default(),
             namespace: String::new(),
@@ -441,7 +444,7 @@ fn graph_driver(engine: &Engine, record: &ContainerRecord) -> Result<crate::imag
     Ok(crate::images::GraphDriver { name: below.name, data })
 }
 
-fn mounts(record: &ContainerRecord) -> Vec<InspectMount> {
+fn mounts(record: &ContainerRecord, volumes: &crate::volumes::VolumeFiles) -> Vec<InspectMount> {
     const PROPAGATION: [&str; 8] =
         ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"];
     record
@@ -454,12 +457,21 @@ fn mounts(record: &ContainerRecord) -> Vec<InspectMount> {
             let (kind, source) = match &mount.kind {
                 MountKind::Bind { source } => ("bind", source.to_string_lossy().into_owned()),
                 MountKind::Tmpfs => ("tmpfs", String::new()),
+                MountKind::Ramfs => ("ramfs", String::new()),
+                MountKind::Devpts => ("devpts", String::new()),
+                MountKind::Glob { pattern } => ("glob", pattern.clone()),
+                MountKind::Image { reference, .. } => ("image", reference.clone()),
+                MountKind::Overlay { .. } => ("overlay", String::new()),
+                MountKind::Volume { name, .. } => {
+                    ("volume", volumes.data(name).to_string_lossy().into_owned())
+                }
             };
             InspectMount {
                 r#type: kind.to_owned(),
+                name: mount.volume().map(str::to_owned),
                 source,
                 destination: mount.destination.to_string_lossy().into_owned(),
-                driver: String::new(),
+                driver: if mount.volume().is_some() { "local".to_owned() } else { String::new() },
                 mode: String::new(),
                 rw: !is("ro"),
                 options: mount
@@ -589,7 +601,10 @@ fn host_config(engine: &Engine, record: &ContainerRecord) -> Result<serde_json::
                 mount.destination.display(),
                 mount.options.join(",")
             )),
-            MountKind::Tmpfs => None,
+            MountKind::Volume { name, .. } => {
+                Some(format!("{name}:{}:{}", mount.destination.display(), mount.options.join(",")))
+            }
+            _ => None,
         })
         .collect();
     let tmpfs: BTreeMap<String, String> = settings

@@ -28,6 +28,7 @@ mod status;
 mod stop;
 mod top;
 mod update;
+mod volumes;
 
 pub use commit::CommitRequest;
 pub use copy::{CopyEnd, CopyRequest};

@@ -25,10 +25,10 @@ impl Containers<'_> {
         self.each(&selection, |record| {
             if request.depend {
                 for other in self.dependents(record)? {
-                    self.remove_one(&other, request.force, request.timeout)?;
+                    self.remove_with(&other, request.force, request.timeout, request.volumes)?;
                 }
             }
-            self.remove_one(record, request.force, request.timeout)
+            self.remove_with(record, request.force, request.timeout, request.volumes)
         })
     }
 
@@ -63,6 +63,17 @@ impl Containers<'_> {
         force: bool,
         timeout: Option<i64>,
     ) -> Result<bool> {
+        self.remove_with(record, force, timeout, record.settings.auto_remove)
+    }
+
+    /// Removes a container, with `volumes` its anonymous volumes too.
+    fn remove_with(
+        &self,
+        record: &ContainerRecord,
+        force: bool,
+        timeout: Option<i64>,
+        volumes: bool,
+    ) -> Result<bool> {
         let state = self.engine.state();
         for _ in 0..10 {
             if self.engine.is_running(&record.id)? {
@@ -91,8 +102,7 @@ impl Containers<'_> {
             }
             self.check_unneeded(&record)?;
             self.release_run(&record)?;
-            state.remove(&record, self.engine)?;
-            self.engine.tell_container(&record, "remove");
+            self.remove_record(&record, volumes)?;
             return Ok(true);
         }
         Err(Error::InUse {
@@ -100,6 +110,17 @@ impl Containers<'_> {
             name: record.name.clone(),
             by: "a command that starts it again and again".to_owned(),
         })
+    }
+
+    /// Removes a container that does not run and whose lock the caller holds, with `volumes` its anonymous volumes too.
+    fn remove_record(&self, record: &ContainerRecord, volumes: bool) -> Result<()> {
+        let volumes = volumes && Self::has_anonymous(record);
+        if volumes && !record.settings.auto_remove {
+            self.engine.volumes().note_end(record)?;
+        }
+        self.engine.state().remove(record, self.engine)?;
+        self.engine.tell_container(record, "remove");
+        self.forget(record, volumes)
     }
 
     /// Refuses to remove what other containers need.
@@ -180,8 +201,7 @@ impl Containers<'_> {
         let ever_started = self.engine.seen(&record.id)?.status == Status::Exited;
         self.release_run(&record)?;
         if remove || (record.settings.auto_remove && ever_started) {
-            state.remove(&record, self.engine)?;
-            self.engine.tell_container(&record, "remove");
+            self.remove_record(&record, true)?;
             if record.settings.remove_image {
                 let request =
                     ImageRemoveRequest { images: vec![record.image_id], ..ImageRemoveRequest::default() };
@@ -210,8 +230,7 @@ impl Containers<'_> {
             return Ok(false);
         }
         self.release_run(&record)?;
-        self.engine.state().remove(&record, self.engine)?;
-        self.engine.tell_container(&record, "remove");
+        self.remove_record(&record, true)?;
         Ok(true)
     }
 
@@ -250,6 +269,7 @@ impl Containers<'_> {
         }
         crate::sandbox::release(&run_dir)?;
         files::remove_tree(&run_dir)?;
+        self.engine.volumes().release(record)?;
         if run.exit.is_some() || run.process.is_some() {
             self.engine.tell_container(record, "cleanup");
         }

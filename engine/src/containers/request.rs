@@ -148,6 +148,8 @@ pub struct CreateRequest {
     pub requires: Vec<String>,
     /// A directory instead of an image.
     pub rootfs: Option<RootfsDirectory>,
+    /// Containers whose volumes and paths are mounted too, each with options behind a colon.
+    pub volumes_from: Vec<String>,
     /// What stands where the image declares volumes.
     pub image_volumes: ImageVolumes,
     /// Base of /etc/hosts: a host path, `image` or `none`; `None` = the host's.

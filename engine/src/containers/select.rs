@@ -126,7 +126,9 @@ impl<'a> Matcher<'a> {
             && filters.any("ancestor", |image| is_image(record, image))
             && filters.any("network", |network| network_word(record) == network)
             && filters.any("volume", |volume| {
-                record.settings.mounts.iter().any(|mount| mount.destination == std::path::Path::new(volume))
+                record.settings.mounts.iter().any(|mount| {
+                    mount.destination == std::path::Path::new(volume) || mount.volume() == Some(volume)
+                })
             })
             && filters.any("command", |command| record.argv().first().is_some_and(|first| first == command))
             && filters.any("restart-policy", |policy| record.settings.restart.is_named(policy))

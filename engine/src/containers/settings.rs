@@ -66,11 +66,13 @@ pub(super) fn merge(mut request: CreateRequest, image: &ContainerConfig, id: &st
         request.stop_timeout = image.stop_timeout.and_then(|seconds| u32::try_from(seconds).ok());
     }
     request.health_check = request.health.merge(image.healthcheck.as_ref())?;
-    if request.image_volumes == ImageVolumes::Tmpfs {
-        for volume in image.volumes.keys() {
-            if !request.mounts.iter().any(|mount| mount.destination == Path::new(volume)) {
-                request.mounts.push(Mount::parse_tmpfs(volume)?);
-            }
+    for volume in image.volumes.keys().filter(|_| request.image_volumes != ImageVolumes::Ignore) {
+        let made = match request.image_volumes {
+            ImageVolumes::Tmpfs => Mount::parse_tmpfs(volume)?,
+            _ => Mount::anonymous(volume)?,
+        };
+        if !request.mounts.iter().any(|mount| mount.destination == made.destination) {
+            request.mounts.push(made);
         }
     }
     for port in image.exposed_ports.keys() {

@@ -7,6 +7,7 @@ use crate::spec::{self, NamespaceSource, Namespaces, SpecOptions, UserNamespace}
 use crate::state::{ContainerRecord, files};
 use crate::{Engine, Error, Result};
 use oci_spec::runtime::Spec;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Where `--init-path` is bound, as in Podman.
@@ -17,13 +18,14 @@ const MAX_HOSTS: u64 = 1 << 20;
 const MAX_ZONE: u64 = 1 << 20;
 
 impl Containers<'_> {
-    /// The specification of the next start.
+    /// The specification of the next start. `kept` gets what must be open until the mounts are made.
     pub(super) fn spec(
         &self,
         record: &ContainerRecord,
         view: View,
         run_dir: &Path,
         notify: Option<&Path>,
+        kept: &mut Vec<OwnedFd>,
     ) -> Result<Spec> {
         let engine = self.engine;
         let settings = &record.settings;
@@ -39,6 +41,8 @@ impl Containers<'_> {
             Some("image") => view.read(Path::new("etc/hosts"), MAX_HOSTS)?,
             _ => None,
         };
+        let ready = engine.ready_mounts(record, &view, (user.uid, user.gid))?;
+        kept.extend(ready.kept);
         drop(view);
         let namespaces = Namespaces {
             pid: engine.namespace_source(&settings.pid, "pid")?,
@@ -91,7 +95,7 @@ impl Containers<'_> {
         };
         let mut args = record.argv();
         let mut env = settings.env.clone();
-        let mut mounts = settings.mounts.clone();
+        let mut mounts = ready.mounts;
         if let Some(path) = &settings.init_path {
             mounts.push(Mount {
                 destination: INIT_PLACE.into(),

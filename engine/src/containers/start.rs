@@ -255,8 +255,9 @@ impl Containers<'_> {
         files::create_directory(&run_dir)?;
         let (view, rootfs) = self.rootfs(record)?;
         let notify = super::notify::Relay::open(engine, record, &run_dir)?;
-        let mut spec =
-            self.spec(record, view, &run_dir, notify.as_ref().map(|relay| relay.directory.as_path()))?;
+        let mut kept = Vec::new();
+        let relay = notify.as_ref().map(|relay| relay.directory.as_path());
+        let mut spec = self.spec(record, view, &run_dir, relay, &mut kept)?;
         warnings.extend(engine.unlimited(&settings.limits)?);
         if let (true, Some(streams)) = (settings.tty, attach)
             && let Some((rows, columns)) = terminal_size(streams)

@@ -136,7 +136,9 @@ impl CgroupsMode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageVolumes {
-    /// What the image has there.
+    /// A volume of the container's own, with what the image has there.
+    Anonymous,
+    /// What the image has there. It is the default of records, which do not say so; that of the command line is anonymous.
     #[default]
     Ignore,
     /// An empty file system in memory.
@@ -149,10 +151,7 @@ impl ImageVolumes {
         match text {
             "ignore" => Ok(Self::Ignore),
             "tmpfs" => Ok(Self::Tmpfs),
-            "" | "anonymous" | "bind" => Err(Error::unsupported(
-                format!("image-volume {text}"),
-                "anonymous volumes do not exist yet; use tmpfs or ignore",
-            )),
+            "" | "anonymous" | "bind" => Ok(Self::Anonymous),
             other => {
                 Err(Error::invalid(format!("image-volume {other}"), "expected anonymous, tmpfs or ignore"))
             }

@@ -6,7 +6,7 @@
 mod accounts;
 mod emulation;
 mod files;
-mod owners;
+pub(crate) mod owners;
 mod repair;
 mod step;
 mod view;

@@ -22,6 +22,14 @@ pub(crate) fn shift(mounts: &[Mount], maps: &IdMaps) -> Result<()> {
     walk.entry(root.as_fd(), c"").map_err(failed)
 }
 
+/// The same for a directory of the host, open for reading.
+pub(crate) fn shift_directory(root: &OwnedFd, maps: &IdMaps) -> Result<()> {
+    let failed = |error: std::io::Error| Error::os("give the files to the IDs of the user namespace", error);
+    let mut walk = Walk { maps, seen: Some(std::collections::BTreeSet::new()) };
+    walk.directory(root, 0).map_err(failed)?;
+    walk.entry(root.as_fd(), c"").map_err(failed)
+}
+
 struct Walk<'a> {
     maps: &'a IdMaps,
     /// Inodes with several names that are done.

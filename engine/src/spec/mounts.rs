@@ -228,5 +228,42 @@ fn to_spec(asked: &options::Mount) -> Result<Mount> {
             }
             mount(&asked.destination, "tmpfs", "tmpfs", &words)
         }
+        MountKind::Ramfs => mount(&asked.destination, "ramfs", "ramfs", &words),
+        MountKind::Devpts => {
+            let mut all = vec!["nosuid", "noexec", "newinstance"];
+            for (key, word) in [("ptmxmode=", "ptmxmode=0666"), ("mode=", "mode=0620")] {
+                if !words.iter().any(|asked| asked.starts_with(key)) {
+                    all.push(word);
+                }
+            }
+            all.extend(words);
+            mount(&asked.destination, "devpts", "devpts", &all)
+        }
+        MountKind::Overlay { lower, upper, work } => {
+            let lower = lower.iter().map(|path| escaped(path)).collect::<Vec<_>>().join(":");
+            let mut all = vec![format!("lowerdir={lower}")];
+            if let (Some(upper), Some(work)) = (upper, work) {
+                all.push(format!("upperdir={}", escaped(upper)));
+                all.push(format!("workdir={}", escaped(work)));
+            }
+            if sys::idmap::in_user_namespace() {
+                all.push("userxattr".to_owned());
+            }
+            all.extend(words.iter().map(ToString::to_string));
+            let all: Vec<&str> = all.iter().map(String::as_str).collect();
+            mount(&asked.destination, "overlay", "overlay", &all)
+        }
+        MountKind::Volume { .. } | MountKind::Image { .. } | MountKind::Glob { .. } => {
+            let what = format!("mount at {}", asked.destination.display());
+            Err(Error::unsupported(what, "a build step can be given paths of the host alone"))
+        }
     }
+}
+
+/// A directory as it stands in the options of an overlay.
+fn escaped(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    text.chars()
+        .flat_map(|letter| matches!(letter, ':' | ',' | '\\').then_some('\\').into_iter().chain([letter]))
+        .collect()
 }

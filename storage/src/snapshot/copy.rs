@@ -17,19 +17,20 @@ const DEEPEST: usize = 400;
 
 /// Copies all that is in `from`, and what `from` itself is, into the existing empty directory `to`.
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    let source = sys::fs::open_dir(from)?;
-    let target = sys::fs::open_dir(to)?;
-    let mut copier = Copier { links: HashMap::new(), top: target.try_clone().map_err(at("open", to))? };
-    let stat = rustix::fs::fstat(&source).map_err(|errno| sys::fs::Error::new("stat", from, errno))?;
-    let mut path = PathBuf::new();
-    let result = copier
-        .copy_entries(source.as_fd(), target.as_fd(), &mut path, 0)
-        .and_then(|()| finish_directory(source.as_fd(), target.as_fd(), &stat));
-    result.map_err(|source| sys::fs::Error::new("copy", from.join(path), source).into())
+    copy_directory(&sys::fs::open_dir(from)?, &sys::fs::open_dir(to)?, from)
 }
 
-fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> sys::fs::Error + 'a {
-    move |source| sys::fs::Error::new(action, path, source)
+/// Copies all that is in a directory, and what it is itself, into an existing empty one; both are open for reading. No link
+/// is followed. `shown` names the source in errors.
+pub fn copy_directory(source: &OwnedFd, target: &OwnedFd, shown: &Path) -> Result<()> {
+    let mut path = PathBuf::new();
+    let mut copy = || -> io::Result<()> {
+        let mut copier = Copier { links: HashMap::new(), top: target.try_clone()? };
+        let stat = rustix::fs::fstat(source)?;
+        copier.copy_entries(source.as_fd(), target.as_fd(), &mut path, 0)?;
+        finish_directory(source.as_fd(), target.as_fd(), &stat)
+    };
+    copy().map_err(|source| sys::fs::Error::new("copy", shown.join(&path), source).into())
 }
 
 struct Copier {

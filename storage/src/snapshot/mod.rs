@@ -18,6 +18,8 @@ mod overlay;
 mod suite;
 mod vfs;
 
+pub use copy::copy_directory;
+
 use crate::error::{Error, Result};
 use crate::leases::Lease;
 use directory::Directories;

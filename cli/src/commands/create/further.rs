@@ -34,8 +34,9 @@ pub(super) fn apply(
         let here = std::env::current_dir().attempt("find the current directory")?;
         request.rootfs = Some(RootfsDirectory::parse(&request.image, &here)?);
     }
+    request.volumes_from.clone_from(&args.volumes_from);
     request.image_volumes =
-        args.image_volume.as_deref().map(ImageVolumes::parse).transpose()?.unwrap_or_default();
+        args.image_volume.as_deref().map(ImageVolumes::parse).transpose()?.unwrap_or(ImageVolumes::Anonymous);
     request.hosts_file = args.hosts_file.clone().filter(|path| !path.is_empty());
     request.no_passwd = !args.passwd;
     request.passwd_entry = args.passwd_entry.clone();
