@@ -47,6 +47,11 @@ fn absolute_variable(name: &str) -> Option<PathBuf> {
     var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
+/// `REGISTRY_AUTH_FILE`; set to nothing it is as good as not set.
+fn auth_file_variable() -> Option<PathBuf> {
+    var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 fn home() -> Option<PathBuf> {
     absolute_variable("HOME")
 }
@@ -202,7 +207,7 @@ impl Config {
 
     /// Credential files, first hit wins.
     pub(crate) fn auth_files(&self, chosen: Option<&Path>) -> Vec<AuthFile> {
-        let chosen = chosen.map(Path::to_owned).or_else(|| var_os("REGISTRY_AUTH_FILE").map(PathBuf::from));
+        let chosen = chosen.map(Path::to_owned).or_else(auth_file_variable);
         if let Some(file) = chosen {
             return vec![AuthFile::new(file)];
         }
@@ -230,10 +235,7 @@ impl Config {
 
     /// The file that `login` writes.
     pub(crate) fn login_file_or(&self, chosen: Option<&Path>) -> PathBuf {
-        chosen
-            .map(Path::to_owned)
-            .or_else(|| var_os("REGISTRY_AUTH_FILE").map(PathBuf::from))
-            .unwrap_or_else(|| self.login_file())
+        chosen.map(Path::to_owned).or_else(auth_file_variable).unwrap_or_else(|| self.login_file())
     }
 
     /// Directories with certificates by registry.
@@ -293,6 +295,11 @@ impl Config {
     /// Directory of the volumes.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
+    }
+
+    /// Directory of the places where `mount` shows containers and images.
+    pub(crate) fn run_mounts(&self) -> PathBuf {
+        self.runroot.join("mounts")
     }
 
     /// Directory of what is known of volumes until a reboot.

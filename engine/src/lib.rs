@@ -17,6 +17,7 @@ mod groups;
 mod idmap;
 pub mod images;
 pub mod login;
+mod mounting;
 pub mod oci_runtime;
 pub mod options;
 mod sandbox;
@@ -29,6 +30,7 @@ pub mod volumes;
 
 pub use error::{Error, ErrorKind, Result};
 pub use idmap::IdMaps;
+pub use mounting::Shown;
 pub use system::version;
 
 use config::Config;

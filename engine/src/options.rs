@@ -6,7 +6,9 @@ mod mount;
 mod restart;
 mod userns;
 
-pub use health::{HealthCheck, HealthLog, HealthRequest, OnFailure, StartupCheck, parse_health_duration};
+pub use health::{
+    HealthChange, HealthCheck, HealthLog, HealthRequest, OnFailure, StartupCheck, parse_health_duration,
+};
 pub use modes::{
     BlockLimit, BlockLimitKind, CgroupsMode, DeviceRule, ImageVolumes, RootfsDirectory, SdNotify, SystemdMode,
 };

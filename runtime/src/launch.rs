@@ -178,6 +178,8 @@ pub struct ExecRequest<'a> {
     pub stdout: OutputMode,
     /// Standard error.
     pub stderr: OutputMode,
+    /// Descriptors that the program gets as 3, 4 and so on.
+    pub preserved: Vec<OwnedFd>,
     /// Opens an attach connection: [`Launched::attach`].
     pub attach: bool,
     /// Run by the session's monitor as for [`Launch::cleanup_argv`].
@@ -204,6 +206,7 @@ impl<'a> ExecRequest<'a> {
             stdin: StdinMode::Null,
             stdout: OutputMode::Captured,
             stderr: OutputMode::Captured,
+            preserved: Vec::new(),
             attach: false,
             cleanup_argv: Vec::new(),
             mode: LaunchMode::Detached,

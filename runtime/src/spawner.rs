@@ -193,6 +193,8 @@ impl Spawner {
         let session_dir = prepare_directory(&request.session_dir)?;
         let join = if flags == 0 { Vec::new() } else { vec![(descriptors.push(pidfd), flags)] };
         let mut process_plan = planner::process(request.process, planner::setgroups_denied())?;
+        process_plan.handed_on =
+            (3..).zip(request.preserved.into_iter().map(|descriptor| descriptors.push(descriptor))).collect();
         let program = planner::seccomp(request.seccomp, &mut process_plan)?;
         let init = InitPlan {
             id: request.id.clone(),

@@ -49,7 +49,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     pub(crate) assert_cached: Option<String>,
     /// File with registry credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     /// Value of an ARG, NAME=VALUE or NAME from the caller (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]

@@ -32,9 +32,18 @@ pub(crate) struct CleanupArgs {
     /// All containers
     #[arg(long, short = 'a')]
     pub(crate) all: bool,
+    /// An exec session of the container to tidy up instead
+    #[arg(long, value_name = "SESSION", conflicts_with_all = ["rm", "rmi", "all"])]
+    pub(crate) exec: Option<String>,
     /// Also remove the container
     #[arg(long)]
     pub(crate) rm: bool,
+    /// Also remove its image, unless something else needs that
+    #[arg(long)]
+    pub(crate) rmi: bool,
+    /// Only what has stopped, which holds for all that is cleaned up
+    #[arg(long, hide = true)]
+    pub(crate) stopped_only: bool,
     /// The container that was made last
     #[arg(long, short = 'l')]
     pub(crate) latest: bool,
@@ -46,6 +55,9 @@ pub(crate) struct CleanupArgs {
 /// `davit container exists`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ContainerExistsArgs {
+    /// Containers of other tools count too: davit's store has none
+    #[arg(long)]
+    pub(crate) external: bool,
     /// Container
     #[arg(value_name = "CONTAINER")]
     pub(crate) container: String,

@@ -10,10 +10,12 @@ mod deferred;
 mod events;
 mod images;
 mod manifest;
+mod mounting;
 mod registry;
 mod run;
 mod run_further;
 mod run_health;
+mod run_limits;
 mod runtime;
 mod system;
 pub(crate) mod unbuilt;
@@ -28,10 +30,12 @@ pub(crate) use deferred::Deferred;
 pub(crate) use events::EventsArgs;
 pub(crate) use images::*;
 pub(crate) use manifest::*;
+pub(crate) use mounting::*;
 pub(crate) use registry::*;
 pub(crate) use run::*;
 pub(crate) use run_further::*;
 pub(crate) use run_health::*;
+pub(crate) use run_limits::*;
 pub(crate) use runtime::*;
 pub(crate) use system::*;
 pub(crate) use update::UpdateArgs;
@@ -180,6 +184,8 @@ pub(crate) enum DavitCommand {
     /// Manage lists of images: one name for several platforms
     #[command(subcommand, arg_required_else_help = true)]
     Manifest(Deferred<ManifestCommand>),
+    /// Show the file system of a container at a path of this host, which is printed
+    Mount(Deferred<MountArgs>),
     /// Freeze the processes of containers
     Pause(Deferred<PauseArgs>),
     /// List containers
@@ -216,6 +222,9 @@ pub(crate) enum DavitCommand {
     Tag(Deferred<TagArgs>),
     /// List the processes of a container
     Top(Deferred<TopArgs>),
+    /// Take one `mount` back
+    #[command(visible_alias = "umount")]
+    Unmount(Deferred<UnmountArgs>),
     /// Thaw the processes of containers
     Unpause(Deferred<PauseArgs>),
     /// Take names from an image
@@ -262,6 +271,8 @@ pub(crate) enum ContainerCommand {
     List(Deferred<PsArgs>),
     /// Print what containers wrote
     Logs(Deferred<LogsArgs>),
+    /// Show the file system of a container at a path of this host, which is printed
+    Mount(Deferred<MountArgs>),
     /// Freeze the processes of containers
     Pause(Deferred<PauseArgs>),
     /// Remove all containers that do not run
@@ -282,6 +293,9 @@ pub(crate) enum ContainerCommand {
     Stop(Deferred<StopArgs>),
     /// List the processes of a container
     Top(Deferred<TopArgs>),
+    /// Take one `mount` back
+    #[command(visible_alias = "umount")]
+    Unmount(Deferred<UnmountArgs>),
     /// Thaw the processes of containers
     Unpause(Deferred<PauseArgs>),
     /// Change the limits of a container
@@ -313,6 +327,8 @@ pub(crate) enum ImageCommand {
     List(Deferred<ImagesArgs>),
     /// Bring images from an archive into the local store
     Load(Deferred<LoadArgs>),
+    /// Show the file system of an image at a path of this host, which is printed
+    Mount(Deferred<ImageMountArgs>),
     /// Remove images that nothing needs
     Prune(Deferred<ImagePruneArgs>),
     /// Fetch images from a registry
@@ -325,6 +341,9 @@ pub(crate) enum ImageCommand {
     Save(Deferred<SaveArgs>),
     /// Give an image further names
     Tag(Deferred<TagArgs>),
+    /// Take one `image mount` back
+    #[command(visible_alias = "umount")]
+    Unmount(Deferred<ImageUnmountArgs>),
     /// Take names from an image
     Untag(Deferred<UntagArgs>),
 }

@@ -10,7 +10,7 @@ use super::parse_go_bool;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RegistryArgs {
     /// File with registry credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     /// Directory with certificates for the registry
     #[arg(long, value_name = "DIR")]
@@ -95,7 +95,7 @@ pub(crate) struct PushArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoginArgs {
     /// File that keeps the credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     /// Directory with certificates for the registry
     #[arg(long, value_name = "DIR")]
@@ -133,7 +133,7 @@ pub(crate) struct LogoutArgs {
     #[arg(long, short = 'a')]
     pub(crate) all: bool,
     /// File that keeps the credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     /// Docker configuration file that keeps the credentials
     #[arg(long, value_name = "FILE", conflicts_with = "authfile")]

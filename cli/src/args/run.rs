@@ -19,7 +19,7 @@ pub(crate) struct ContainerOptions {
     #[arg(long, value_name = "ARCH", conflicts_with = "platform", alias = "override-arch")]
     pub(crate) arch: Option<String>,
     /// File with registry credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     /// Relative weight of block I/O, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
@@ -322,6 +322,15 @@ pub(crate) struct ExecArgs {
     /// The container that was made last
     #[arg(long, short = 'l')]
     pub(crate) latest: bool,
+    /// Leave no trace of the session, which none leaves that somebody waits for
+    #[arg(long)]
+    pub(crate) no_session: bool,
+    /// Descriptors to hand on: a number each, from 3 on (repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "NUMBER", conflicts_with = "preserve_fds")]
+    pub(crate) preserve_fd: Vec<u32>,
+    /// How many descriptors behind standard error are handed on
+    #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
+    pub(crate) preserve_fds: u32,
     /// All capabilities
     #[arg(long)]
     pub(crate) privileged: bool,
@@ -331,6 +340,9 @@ pub(crate) struct ExecArgs {
     /// User, NAME|UID[:GROUP|GID]
     #[arg(long, short = 'u', value_name = "USER")]
     pub(crate) user: Option<String>,
+    /// Seconds that it may take until the container runs
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait: Option<u32>,
     /// Working directory
     #[arg(long, short = 'w', value_name = "DIR")]
     pub(crate) workdir: Option<String>,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::BlockOptions;
 use clap::Args;
 
 use super::parse_go_bool;
@@ -9,9 +10,8 @@ use super::parse_go_bool;
 /// What `run` and `create` share beyond the usual.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FurtherOptions {
-    /// Weight of block I/O of a device, DEVICE:WEIGHT (repeatable)
-    #[arg(long, value_name = "DEVICE:WEIGHT")]
-    pub(crate) blkio_weight_device: Vec<String>,
+    #[command(flatten)]
+    pub(crate) block: BlockOptions,
     /// Whether it has a cgroup (enabled, disabled, no-conmon, split)
     #[arg(long, value_name = "MODE", default_value = "enabled")]
     pub(crate) cgroups: String,
@@ -21,27 +21,9 @@ pub(crate) struct FurtherOptions {
     /// Write the process ID of the monitor to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) conmon_pidfile: Option<PathBuf>,
-    /// Period of real-time CPU in microseconds (cgroup v1)
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub(crate) cpu_rt_period: Option<u64>,
-    /// Real-time CPU in microseconds a period (cgroup v1)
-    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
-    pub(crate) cpu_rt_runtime: Option<i64>,
     /// Rule for the use of devices, TYPE MAJOR:MINOR ACCESS (repeatable)
     #[arg(long, value_delimiter = ',', value_name = "RULE")]
     pub(crate) device_cgroup_rule: Vec<String>,
-    /// Most bytes read from a device a second, DEVICE:SIZE (repeatable)
-    #[arg(long, value_name = "DEVICE:SIZE")]
-    pub(crate) device_read_bps: Vec<String>,
-    /// Most reads from a device a second, DEVICE:NUMBER (repeatable)
-    #[arg(long, value_name = "DEVICE:NUMBER")]
-    pub(crate) device_read_iops: Vec<String>,
-    /// Most bytes written to a device a second, DEVICE:SIZE (repeatable)
-    #[arg(long, value_name = "DEVICE:SIZE")]
-    pub(crate) device_write_bps: Vec<String>,
-    /// Most writes to a device a second, DEVICE:NUMBER (repeatable)
-    #[arg(long, value_name = "DEVICE:NUMBER")]
-    pub(crate) device_write_iops: Vec<String>,
     /// Accepted for Docker, where it skips a check that davit does not have
     #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool)]
     pub(crate) disable_content_trust: Option<bool>,

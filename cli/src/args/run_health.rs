@@ -1,4 +1,4 @@
-//! The health options of `run` and `create`.
+//! The health options of `run`, `create` and `update`.
 
 use clap::Args;
 
@@ -11,18 +11,18 @@ pub(crate) struct HealthOptions {
     /// Time between checks, or disable
     #[arg(long, alias = "healthcheck-interval", value_name = "DURATION")]
     pub(crate) health_interval: Option<String>,
-    /// Where results are kept (local, events_logger, or a directory)
-    #[arg(long, value_name = "PLACE", default_value = "local")]
-    pub(crate) health_log_destination: String,
-    /// Results that are kept, 0 for all
-    #[arg(long, value_name = "NUMBER", default_value = "5")]
-    pub(crate) health_max_log_count: u32,
-    /// Characters of output that are kept of each check, 0 for all
-    #[arg(long, value_name = "NUMBER", default_value = "500")]
-    pub(crate) health_max_log_size: u32,
+    /// Where results are kept: local (where nothing is said), events_logger, or a directory
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) health_log_destination: Option<String>,
+    /// Results that are kept, 5 where nothing is said, 0 for all
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) health_max_log_count: Option<u32>,
+    /// Characters of output that are kept of each check, 500 where nothing is said, 0 for all
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) health_max_log_size: Option<u32>,
     /// What happens to an unhealthy container (none, kill, restart, stop)
-    #[arg(long, value_name = "ACTION", default_value = "none")]
-    pub(crate) health_on_failure: String,
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) health_on_failure: Option<String>,
     /// Failures in a row until it is unhealthy
     #[arg(long, alias = "healthcheck-retries", value_name = "NUMBER")]
     pub(crate) health_retries: Option<u32>,
@@ -39,11 +39,11 @@ pub(crate) struct HealthOptions {
     #[arg(long, value_name = "DURATION", requires = "health_startup_cmd")]
     pub(crate) health_startup_interval: Option<String>,
     /// Failures of it until the container is restarted, 0 for never
-    #[arg(long, value_name = "NUMBER", default_value = "0")]
-    pub(crate) health_startup_retries: u32,
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) health_startup_retries: Option<u32>,
     /// Successes that it needs
-    #[arg(long, value_name = "NUMBER", default_value = "0")]
-    pub(crate) health_startup_success: u32,
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) health_startup_success: Option<u32>,
     /// Longest that it may take
     #[arg(long, value_name = "DURATION", requires = "health_startup_cmd")]
     pub(crate) health_startup_timeout: Option<String>,

@@ -1,10 +1,15 @@
 //! `update`.
 
+use super::{BlockOptions, HealthOptions};
 use clap::Args;
 
 /// `davit update`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    pub(crate) block: BlockOptions,
+    #[command(flatten)]
+    pub(crate) health: HealthOptions,
     /// Relative weight of block I/O, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     pub(crate) blkio_weight: Option<u16>,
@@ -47,6 +52,9 @@ pub(crate) struct UpdateArgs {
     /// Most processes, -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub(crate) pids_limit: Option<i64>,
+    /// When it is started again by itself (no, on-failure[:COUNT], always, unless-stopped)
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) restart: Option<String>,
     /// Resource limit of its processes from the next start on, NAME=SOFT[:HARD] (repeatable)
     #[arg(long, value_delimiter = ',', value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,

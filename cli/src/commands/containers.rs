@@ -6,9 +6,10 @@ use engine::containers::{
     ContainerListRequest, HealthStatus, Outcome as Done, RemoveRequest, Selection, StopRequest, Streams,
     UpdateRequest,
 };
-use engine::options::{Limits, Ulimit, parse_detach_keys, parse_size};
+use engine::options::{Limits, RestartPolicy, Ulimit, parse_detach_keys, parse_size};
 use engine::{Engine, ErrorKind};
 
+use super::create::further::{further_limits, health_change};
 use super::create::{environment, exit_code, milli_cpus, read_text};
 use crate::args::{
     CleanupArgs, HealthcheckRunArgs, KillArgs, PauseArgs, RenameArgs, RestartArgs, RmArgs, StartArgs,
@@ -193,7 +194,7 @@ pub(crate) fn update(engine: &Engine, args: &UpdateArgs) -> Outcome {
     if args.cpus.is_some() && (args.cpu_period.is_some() || args.cpu_quota.is_some()) {
         return Err(Failure::new("--cpus and --cpu-period or --cpu-quota exclude each other"));
     }
-    let request = UpdateRequest {
+    let mut request = UpdateRequest {
         container: match &args.container {
             Some(name) => name.clone(),
             None => engine.containers().latest()?,
@@ -216,7 +217,10 @@ pub(crate) fn update(engine: &Engine, args: &UpdateArgs) -> Outcome {
         ulimits: args.ulimit.iter().map(|text| Ulimit::parse(text)).collect::<Result<_, _>>()?,
         env: environment(&args.env, &[])?,
         unset_env: args.unsetenv.clone(),
+        restart: args.restart.as_deref().map(RestartPolicy::parse).transpose()?,
+        health: health_change(&args.health)?,
     };
+    further_limits(&args.block, &mut request.limits)?;
     let (id, warning) = engine.containers().update(&request)?;
     if let Some(warning) = warning {
         output::note(&format!("Warning: {warning}"));
@@ -253,7 +257,12 @@ pub(crate) fn cleanup(engine: &Engine, args: &CleanupArgs) -> Outcome {
         );
     }
     for name in &names {
-        if let Err(error) = engine.containers().cleanup(name, args.rm) {
+        let containers = engine.containers();
+        let done = match &args.exec {
+            Some(session) => containers.end_exec_of(name, session),
+            None => containers.cleanup(name, args.rm, args.rmi),
+        };
+        if let Err(error) = done {
             code = FAILED;
             Failure::from(error).print();
         }

@@ -1,6 +1,6 @@
 //! `run` and `create`.
 
-mod further;
+pub(super) mod further;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,7 +40,7 @@ pub(crate) fn run(engine: &Engine, args: RunArgs) -> Outcome {
     let mut request = request(&args.create)?;
     request.auto_remove = args.rm || args.rmi;
     request.remove_image = args.rmi;
-    let preserved = preserved(&args)?;
+    let preserved = preserved(&args.preserve_fd, args.preserve_fds)?;
     request.env.extend(further::activation());
     if request.tty && !args.detach && args.create.interactive && !is_terminal(std::io::stdin().as_fd()) {
         output::note("Warning: the input device is not a terminal");
@@ -116,11 +116,11 @@ fn attached(names: &[String]) -> Result<[bool; 3], Failure> {
 }
 
 /// The descriptors that the program gets from 3 on.
-fn preserved(args: &RunArgs) -> Result<Vec<OwnedFd>, Failure> {
-    if args.preserve_fd.is_empty() {
-        return further::preserved(args.preserve_fds);
+pub(super) fn preserved(numbers: &[u32], count: u32) -> Result<Vec<OwnedFd>, Failure> {
+    if numbers.is_empty() {
+        return further::preserved(count);
     }
-    let mut numbers = args.preserve_fd.clone();
+    let mut numbers = numbers.to_vec();
     numbers.sort_unstable();
     numbers.dedup();
     let last = 2 + u32::try_from(numbers.len()).unwrap_or(u32::MAX);

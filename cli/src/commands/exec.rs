@@ -44,6 +44,8 @@ pub(crate) fn exec(engine: &Engine, args: ExecArgs) -> Outcome {
         workdir: args.workdir,
         privileged: args.privileged,
         attach,
+        preserved: super::create::preserved(&args.preserve_fd, args.preserve_fds)?,
+        wait: args.wait.map(|seconds| std::time::Duration::from_secs(seconds.into())),
     };
     let executed = engine.containers().exec(request).map_err(|error| {
         let stopped = matches!(error, engine::Error::State { .. });

@@ -13,6 +13,7 @@ mod inspect;
 mod lists;
 mod logs;
 mod manifest;
+mod mounting;
 mod prune;
 mod registry;
 pub(crate) mod runtime;
@@ -89,6 +90,8 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Logs(Deferred(args)) => logs::logs(&store(options)?, args),
         DavitCommand::ManPages(Deferred(args)) => system::man_pages(&args),
         DavitCommand::Manifest(Deferred(command)) => manifest::manifest(&store(options)?, command),
+        DavitCommand::Mount(Deferred(args)) => mounting::mount(&store(options)?, &args),
+        DavitCommand::Unmount(Deferred(args)) => mounting::unmount(&store(options)?, &args),
         DavitCommand::Pause(Deferred(args)) => containers::pause(&store(options)?, args),
         DavitCommand::Ps(Deferred(args)) => lists::ps(&store(options)?, args),
         DavitCommand::Pull(Deferred(args)) => registry::pull(&store(options)?, args),
@@ -141,6 +144,8 @@ fn container(command: ContainerCommand, options: EngineOptions) -> Outcome {
         ContainerCommand::Kill(args) => dispatch(DavitCommand::Kill(args), options),
         ContainerCommand::List(args) => dispatch(DavitCommand::Ps(args), options),
         ContainerCommand::Logs(args) => dispatch(DavitCommand::Logs(args), options),
+        ContainerCommand::Mount(args) => dispatch(DavitCommand::Mount(args), options),
+        ContainerCommand::Unmount(args) => dispatch(DavitCommand::Unmount(args), options),
         ContainerCommand::Pause(args) => dispatch(DavitCommand::Pause(args), options),
         ContainerCommand::Prune(Deferred(args)) => prune::containers(&store(options)?, args),
         ContainerCommand::Rename(args) => dispatch(DavitCommand::Rename(args), options),
@@ -168,6 +173,8 @@ fn image(command: ImageCommand, options: EngineOptions) -> Outcome {
         ImageCommand::Inspect(Deferred(args)) => inspect::images(&store(options)?, &args),
         ImageCommand::List(args) => dispatch(DavitCommand::Images(args), options),
         ImageCommand::Load(args) => dispatch(DavitCommand::Load(args), options),
+        ImageCommand::Mount(Deferred(args)) => mounting::mount_images(&store(options)?, &args),
+        ImageCommand::Unmount(Deferred(args)) => mounting::unmount_images(&store(options)?, &args),
         ImageCommand::Prune(Deferred(args)) => prune::images(&store(options)?, args),
         ImageCommand::Pull(args) => dispatch(DavitCommand::Pull(args), options),
         ImageCommand::Push(args) => dispatch(DavitCommand::Push(args), options),

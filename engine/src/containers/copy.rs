@@ -9,7 +9,7 @@ use super::Containers;
 use super::files::piped;
 use crate::sandbox::{View, user_in};
 use crate::state::{ContainerLock, ContainerRecord};
-use crate::{Error, Result};
+use crate::{Engine, Error, Result};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, statat};
 use std::ffi::{OsStr, OsString};
 use std::io::{BufReader, Read, Write};
@@ -154,13 +154,11 @@ impl Containers<'_> {
         let view = if seen.is_running() {
             View::of_process(seen.pid())?
         } else {
-            if let Some((source, rest)) = mounted(&record, &path) {
+            if let Some((source, rest)) = mounted(engine, &record, &path)? {
                 path = rest;
                 View::of_directory(&source)?
             } else {
-                let mounts = engine.store()?.snapshots().mounts(&record.snapshot).map_err(
-                    crate::error::storage(format!("find the file system of container {}", record.name)),
-                )?;
+                let mounts = engine.own_mounts(&record)?;
                 if writes { View::writable(&mounts)? } else { View::of_mounts(&mounts)? }
             }
         };
@@ -193,21 +191,25 @@ impl Containers<'_> {
 }
 
 /// The source of the innermost bind mount that a path lies in, and the rest of the path.
-fn mounted(record: &ContainerRecord, path: &Path) -> Option<(PathBuf, PathBuf)> {
+fn mounted(engine: &Engine, record: &ContainerRecord, path: &Path) -> Result<Option<(PathBuf, PathBuf)>> {
     use crate::options::MountKind;
-    record
+    let found = record
         .settings
         .mounts
         .iter()
         .filter_map(|mount| match &mount.kind {
-            MountKind::Bind { source } if source.is_dir() => {
-                let rest = path.strip_prefix(&mount.destination).ok()?;
-                Some((mount.destination.components().count(), source.clone(), Path::new("/").join(rest)))
+            MountKind::Bind { source } if source.is_dir() => Some((mount, Ok(source.clone()))),
+            MountKind::Volume { name, subpath: None, .. } => {
+                Some((mount, engine.volumes().content_path(name)))
             }
             _ => None,
         })
-        .max_by_key(|(depth, ..)| *depth)
-        .map(|(_, source, rest)| (source, rest))
+        .filter_map(|(mount, source)| {
+            let rest = path.strip_prefix(&mount.destination).ok()?;
+            Some((mount.destination.components().count(), source, Path::new("/").join(rest)))
+        })
+        .max_by_key(|(depth, ..)| *depth);
+    found.map(|(_, source, rest)| Ok((source?, rest))).transpose()
 }
 
 /// Whether a path names what is in a directory.

@@ -113,6 +113,7 @@ impl Containers<'_> {
         let store = engine.store()?;
         let failed = |what: &'static str| crate::error::storage(format!("{what} of a new container"));
         engine.state().reap(engine)?;
+        crate::sandbox::reap_steps(&engine.config().run_steps())?;
         let lease = store
             .lease(&format!("create container from {}", request.image))
             .map_err(failed("make the lease"))?;
@@ -263,6 +264,7 @@ impl Remains for Engine {
             let _ = runtime::kill_all(&run_dir);
             crate::sandbox::release(&run_dir)?;
         }
+        self.unmount(id, true)?;
         self.store()?
             .snapshots()
             .remove(&snapshot_key(id))

@@ -11,13 +11,14 @@ use crate::{Error, Result};
 use oci_spec::runtime::{BoxBuilder, Spec};
 use runtime::{LaunchMode, OutputMode, StdinMode};
 use std::path::PathBuf;
+use std::time::Duration;
 
 impl Containers<'_> {
     /// Runs a command in a running container.
     pub fn exec(&self, request: ExecRequest) -> Result<Executed> {
         let engine = self.engine;
         let record = engine.state().find(&request.container)?;
-        let seen = engine.seen(&record.id)?;
+        let seen = self.seen_running(&record.id, request.wait)?;
         if seen.status != super::Status::Running {
             return Err(super::stop::not(&record, "exec in", seen.status));
         }
@@ -60,6 +61,7 @@ impl Containers<'_> {
         exec.seccomp = seccomp;
         exec.bus = engine.groups()?.bus().cloned();
         exec.mode = LaunchMode::Detached;
+        exec.preserved = request.preserved;
         let told = |status, exit_code| {
             let mut event = Event { exit_code, ..Event::container(&record, status) };
             event.attributes.insert("execID".to_owned(), session.clone());
@@ -115,6 +117,43 @@ impl Containers<'_> {
         files::remove_tree(&session_dir)?;
         told("exec_died", Some(exit.code));
         Ok(Executed { session, end: Some(SessionEnd::of(&exit)) })
+    }
+
+    /// What a container is doing, as soon as it runs, or when `wait` is over.
+    fn seen_running(&self, id: &str, wait: Option<Duration>) -> Result<super::status::Seen> {
+        const PAUSE: Duration = Duration::from_millis(20);
+        let until = std::time::Instant::now() + wait.unwrap_or_default();
+        loop {
+            let seen = self.engine.seen(id)?;
+            if seen.status == super::Status::Running || std::time::Instant::now() >= until {
+                return Ok(seen);
+            }
+            // its run directory, which could be watched, is not there yet
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// As the session's monitor does: tells how an exec session that has ended did so, and removes what it left.
+    pub fn end_exec_of(&self, name: &str, session: &str) -> Result<()> {
+        let id = self.engine.state().find(name)?.id;
+        let missing = || Error::NotFound { what: "exec session", name: session.to_owned() };
+        if !names::is_id(session) {
+            return Err(missing());
+        }
+        let directory = self.engine.state().run_directory(&id).join("exec").join(session);
+        let run = runtime::state(&directory).map_err(|error| {
+            crate::error::runtime(format!("read the state of exec session {session}"), error)
+        })?;
+        match (directory.is_dir(), run.exit) {
+            (false, _) => Err(missing()),
+            (true, Some(_)) => self.end_exec(&id, session),
+            (true, None) => Err(Error::State {
+                attempt: "clean up",
+                what: "exec session",
+                name: session.to_owned(),
+                state: "running".to_owned(),
+            }),
+        }
     }
 
     /// Tells how an exec session ended and removes what it left; called by its monitor when nobody waits for it.

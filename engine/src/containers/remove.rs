@@ -185,7 +185,7 @@ impl Containers<'_> {
     }
 
     /// Releases what an exited container holds; the monitor runs `container cleanup ID`, which calls this.
-    pub fn cleanup(&self, name: &str, remove: bool) -> Result<()> {
+    pub fn cleanup(&self, name: &str, remove: bool, remove_image: bool) -> Result<()> {
         let state = self.engine.state();
         let record = match state.find(name) {
             Ok(record) => record,
@@ -202,7 +202,7 @@ impl Containers<'_> {
         self.release_run(&record)?;
         if remove || (record.settings.auto_remove && ever_started) {
             self.remove_record(&record, true)?;
-            if record.settings.remove_image {
+            if record.settings.remove_image || remove_image {
                 let request =
                     ImageRemoveRequest { images: vec![record.image_id], ..ImageRemoveRequest::default() };
                 // another container or another name keeps it
@@ -216,6 +216,8 @@ impl Containers<'_> {
     pub(super) fn reclaim(&self, record: &ContainerRecord, seen: &Seen) -> Result<bool> {
         let overdue = |seen: &Seen| match seen.status {
             Status::Created => self.engine.state().is_marked_starting(&record.id),
+            // nobody who could say how it ended is left
+            Status::Exited if seen.exit.is_none() => true,
             Status::Exited => {
                 Instant(seen.finished_nanos()).seconds() + CLEANUP_GRACE < Instant::now().seconds()
             }

@@ -193,6 +193,10 @@ pub struct ExecRequest {
     pub privileged: bool,
     /// `None` = in the background.
     pub attach: Option<Streams>,
+    /// Descriptors that the command gets as 3, 4 and so on.
+    pub preserved: Vec<OwnedFd>,
+    /// How long it may take until the container runs.
+    pub wait: Option<std::time::Duration>,
 }
 
 /// What an exec did.

@@ -5,7 +5,7 @@ use super::settings::{log_max_bytes, passes_streams_on};
 use super::{Containers, Outcome, Ran, RunRequest, Selection, SessionEnd, Streams};
 use crate::entry::CleanupTask;
 use crate::images::TransferProgress;
-use crate::options::{CgroupsMode, RestartPolicy};
+use crate::options::CgroupsMode;
 use crate::sandbox::{View, note_group};
 use crate::state::{ContainerLock, ContainerRecord, files};
 use crate::time::Instant;
@@ -155,7 +155,7 @@ impl Containers<'_> {
             let exit = signals
                 .while_relaying(&run_dir, || {}, || launched.wait())
                 .map_err(|error| crate::error::runtime("wait for the container", error))?;
-            self.cleanup(&record.id, false)?;
+            self.cleanup(&record.id, false, false)?;
             launched.finish();
             return Ok(Some(SessionEnd::of(&exit)));
         }
@@ -173,7 +173,7 @@ impl Containers<'_> {
                     .wait()
                     .map_err(|error| crate::error::runtime("wait for the container", error))?;
                 // the monitor need not run the cleanup: it is done here, and in this process it costs nothing
-                self.cleanup(&record.id, false)?;
+                self.cleanup(&record.id, false, false)?;
                 launched.finish();
                 Ok(Some(SessionEnd::of(&exit)))
             }
@@ -211,15 +211,20 @@ impl Containers<'_> {
 
     /// The root file system of a container, and a look into it.
     fn rootfs(&self, record: &ContainerRecord) -> Result<(View, Rootfs)> {
-        let own =
-            || {
-                self.engine.store()?.snapshots().mounts(&record.snapshot).map_err(crate::error::storage(
-                    format!("find the file system of container {}", record.name),
-                ))
-            };
+        let own = || self.engine.own_mounts(record);
         Ok(match &record.settings.rootfs {
             None => {
                 let mounts = own()?;
+                let shown = matches!(mounts.as_slice(), [sys::mount::Mount { filesystem: sys::mount::Filesystem::Bind { source, .. }, .. }] if crate::mounting::is_mounted(source));
+                if shown && record.settings.maps.is_some() && !record.settings.owners_shifted {
+                    return Err(Error::State {
+                        attempt: "start",
+                        what: "container",
+                        name: record.name.clone(),
+                        state: "mounted without the owners of its user namespace; unmount it first"
+                            .to_owned(),
+                    });
+                }
                 (View::of_mounts(&mounts)?, Rootfs::Mounts(mounts))
             }
             Some(directory) => {
@@ -306,7 +311,8 @@ impl Containers<'_> {
         };
         note_group(&run_dir, &launch.cgroup)?;
         let task = CleanupTask {
-            restarts: settings.restart != RestartPolicy::No,
+            // `update` may give it a policy while it runs
+            restarts: !settings.auto_remove,
             ..CleanupTask::new(engine, record.id.clone(), None)
         };
         launch.cleanup_argv = task.argv()?;

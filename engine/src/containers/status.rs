@@ -2,6 +2,7 @@
 
 use super::Status;
 use crate::state::{ContainerRecord, StartRecord, files};
+use crate::time::Instant;
 use crate::{Engine, Result};
 use runtime::{ExitRecord, ProcessRecord};
 
@@ -39,9 +40,14 @@ impl Seen {
         self.exit.as_ref().map_or(self.start.started_nanos, |exit| exit.started_unix_nanos)
     }
 
-    /// Nanoseconds since 1970; 0 = never, or it runs.
+    /// Nanoseconds since 1970; 0 = never, or it runs. An end that nobody saw was not before the start, and where the host
+    /// went down not after its next boot.
     pub(crate) fn finished_nanos(&self) -> i64 {
-        if self.is_running() { 0 } else { self.exit.as_ref().map_or(0, |exit| exit.finished_unix_nanos) }
+        match (&self.exit, self.status) {
+            (Some(exit), _) if !self.is_running() => exit.finished_unix_nanos,
+            (None, Status::Exited | Status::Stopped) => self.started_nanos().max(boot_nanos()),
+            _ => 0,
+        }
     }
 
     pub(crate) fn exit_code(&self) -> i32 {
@@ -54,6 +60,13 @@ impl Seen {
             (None, _) => 0,
         }
     }
+}
+
+/// When this host was booted, nanoseconds since 1970.
+fn boot_nanos() -> i64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let up = clock_gettime(ClockId::Boottime);
+    Instant::now().0 - up.tv_sec.saturating_mul(1_000_000_000) - up.tv_nsec
 }
 
 impl Engine {

@@ -69,7 +69,7 @@ impl Containers<'_> {
                 Err(_) => None,
             };
             if self.wait_for_end(&record.id, deadline)? {
-                self.cleanup(&record.id, false)?;
+                self.cleanup(&record.id, false, false)?;
                 self.engine.tell_container(record, "stop");
                 return Ok(true);
             }
@@ -90,7 +90,7 @@ impl Containers<'_> {
                 state: "still running after SIGKILL".to_owned(),
             });
         }
-        self.cleanup(&record.id, false)?;
+        self.cleanup(&record.id, false, false)?;
         self.engine.tell_container(record, "stop");
         Ok(true)
     }

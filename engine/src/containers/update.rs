@@ -1,7 +1,7 @@
 //! `update`: other limits for a container that exists.
 
 use super::Containers;
-use crate::options::{Limits, Ulimit};
+use crate::options::{HealthChange, Limits, OnFailure, RestartPolicy, Ulimit};
 use crate::spec::{self, SpecOptions};
 use crate::state::ContainerRecord;
 use crate::{Error, Result};
@@ -20,6 +20,10 @@ pub struct UpdateRequest {
     pub env: Vec<(String, String)>,
     /// Variables to drop, from the next start on.
     pub unset_env: Vec<String>,
+    /// When it is started again by itself.
+    pub restart: Option<RestartPolicy>,
+    /// What is different about its health check, from the next check on.
+    pub health: HealthChange,
 }
 
 impl Containers<'_> {
@@ -42,6 +46,23 @@ impl Containers<'_> {
             match settings.env.iter_mut().find(|(known, _)| known == name) {
                 Some((_, old)) => old.clone_from(value),
                 None => settings.env.push((name.clone(), value.clone())),
+            }
+        }
+        settings.health_check = request.health.apply(settings.health_check.take())?;
+        if let Some(policy) = request.restart {
+            settings.restart = policy;
+        }
+        if settings.restart != RestartPolicy::No {
+            let by_health =
+                settings.health_check.as_ref().is_some_and(|check| check.on_failure == OnFailure::Restart);
+            let other = match (settings.auto_remove, by_health) {
+                (true, _) => Some("--rm"),
+                (_, true) => Some("--health-on-failure=restart"),
+                _ => None,
+            };
+            if let Some(other) = other {
+                let reason = format!("{other} and a restart policy exclude each other");
+                return Err(Error::invalid("restart", reason));
             }
         }
         super::settings::check_limits(&record.settings)?;
@@ -113,6 +134,12 @@ fn merge(limits: &mut Limits, new: &Limits) {
     put(&mut limits.cpuset_mems, &new.cpuset_mems);
     put(&mut limits.pids, &new.pids);
     put(&mut limits.blkio_weight, &new.blkio_weight);
+    for limit in &new.block_devices {
+        limits.block_devices.retain(|known| (known.kind, &known.device) != (limit.kind, &limit.device));
+        limits.block_devices.push(limit.clone());
+    }
+    put(&mut limits.cpu_rt_period, &new.cpu_rt_period);
+    put(&mut limits.cpu_rt_runtime, &new.cpu_rt_runtime);
     limits.unified.extend(new.unified.clone());
 }
 

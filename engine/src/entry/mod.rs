@@ -150,7 +150,7 @@ fn cleanup(task: &OsString) -> Result<()> {
     if let Some(session) = &task.exec {
         return engine.containers().end_exec(&task.id, session);
     }
-    engine.containers().cleanup(&task.id, false)?;
+    engine.containers().cleanup(&task.id, false, false)?;
     if task.restarts && engine.containers().is_restart_due(&task.id)? {
         outside()?.containers().restart_by_policy(&task.id)?;
     }

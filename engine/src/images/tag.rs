@@ -167,6 +167,16 @@ impl Images<'_> {
                 by: format!("manifest list {list}"),
             });
         }
+        if let Some(place) = self.engine.shown_at(id.hex()) {
+            if !request.force {
+                return Err(Error::InUse {
+                    what: "image",
+                    name: found.shown(),
+                    by: format!("the mount at {}; `davit image unmount` ends that", place.display()),
+                });
+            }
+            self.engine.unmount(id.hex(), true)?;
+        }
         let users: Vec<_> =
             self.engine.state().list()?.into_iter().filter(|record| record.image_id == id.hex()).collect();
         if let Some(user) = users.first()
@@ -210,6 +220,7 @@ impl Images<'_> {
             let created =
                 image.record.created.as_deref().and_then(Instant::parse_rfc3339).unwrap_or(Instant(0));
             if uses.contains_key(image.record.id.hex())
+                || self.engine.shown_at(image.record.id.hex()).is_some()
                 || (!request.all && !self.lists_with(&image.record.id)?.is_empty())
                 || !(request.all || image.tags.is_empty())
                 || !filters.labels(&image.record.labels)

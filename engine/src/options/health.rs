@@ -242,6 +242,62 @@ impl HealthRequest {
     }
 }
 
+/// What is to be different about a health check; what is `None` or missing stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthChange {
+    /// Command, times, retries, or that there is none.
+    pub request: HealthRequest,
+    /// Failures of the startup check until the container is restarted.
+    pub startup_retries: Option<u32>,
+    /// Successes that the startup check needs.
+    pub startup_successes: Option<u32>,
+    /// What happens to an unhealthy container.
+    pub on_failure: Option<OnFailure>,
+    /// Where results are kept.
+    pub log_destination: Option<String>,
+    /// Results that are kept.
+    pub log_count: Option<u32>,
+    /// Characters of output that are kept of each.
+    pub log_size: Option<u32>,
+}
+
+impl HealthChange {
+    /// The check as it is afterwards.
+    pub(crate) fn apply(&self, known: Option<HealthCheck>) -> Result<Option<HealthCheck>> {
+        if *self == Self::default() {
+            return Ok(known);
+        }
+        let mut request = self.request.clone();
+        if let Some(known) = known.filter(|_| !request.off) {
+            request.interval = request.interval.or(Some(known.interval));
+            request.timeout = request.timeout.or(Some(known.timeout));
+            request.retries = request.retries.or(Some(known.retries));
+            request.start_period = request.start_period.or(Some(known.start_period));
+            request.start_interval = request.start_interval.or(Some(known.start_interval));
+            let json = |words: &[String]| serde_json::to_string(words).unwrap_or_default();
+            request.command = request.command.or_else(|| Some(json(&known.test)));
+            if let Some(startup) = known.startup {
+                request.startup_command = request.startup_command.or_else(|| Some(json(&startup.test)));
+                request.startup_interval = request.startup_interval.or(Some(startup.interval));
+                request.startup_timeout = request.startup_timeout.or(Some(startup.timeout));
+                request.startup_retries = self.startup_retries.unwrap_or(startup.retries);
+                request.startup_successes = self.startup_successes.unwrap_or(startup.successes);
+            }
+            request.on_failure = self.on_failure.unwrap_or(known.on_failure);
+            request.log = HealthLog {
+                destination: self.log_destination.clone().unwrap_or(known.log.destination),
+                count: self.log_count.unwrap_or(known.log.count),
+                size: self.log_size.unwrap_or(known.log.size),
+            };
+        }
+        let made = request.merge(None)?;
+        if made.is_none() && !request.off && request.command.is_none() {
+            return Err(Error::invalid("health check", "the container has none: give --health-cmd"));
+        }
+        Ok(made)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +337,31 @@ mod tests {
         ] {
             assert!(bad.merge(Some(&image)).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let request =
+            HealthRequest { command: Some("a".into()), retries: Some(9), ..HealthRequest::default() };
+        let known = request.merge(None).unwrap();
+        assert_eq!(HealthChange::default().apply(known.clone()).unwrap(), known);
+        let change = HealthChange {
+            request: HealthRequest { interval: Some(Duration::from_secs(3)), ..HealthRequest::default() },
+            log_count: Some(1),
+            ..HealthChange::default()
+        };
+        let made = change.apply(known.clone()).unwrap().unwrap();
+        assert_eq!(
+            (made.interval, made.retries, made.log.count, made.log.size),
+            (Duration::from_secs(3), 9, 1, 500)
+        );
+        assert_eq!(made.test, ["CMD-SHELL", "a"]);
+        assert!(change.apply(None).is_err(), "there is nothing to change");
+        let off = HealthChange {
+            request: HealthRequest { off: true, ..HealthRequest::default() },
+            ..HealthChange::default()
+        };
+        assert!(off.apply(known).unwrap().is_none());
     }
 
     #[test]

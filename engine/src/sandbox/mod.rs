@@ -14,8 +14,9 @@ mod view;
 pub(crate) use accounts::{AccountEntries, accounts, known_user_in, user_in};
 pub(crate) use files::{HostsBase, Names, Resolver as ResolverFiles};
 pub(crate) use owners::shift as shift_owners;
+pub(crate) use step::reap as reap_steps;
 pub(crate) use step::{StepExecutor, StepSettings};
-pub(crate) use view::View;
+pub(crate) use view::{View, open_writable as open_lasting};
 
 use crate::options::Namespace;
 use crate::spec::NamespaceSource;

@@ -370,7 +370,7 @@ fn clear(directory: &Path) -> Result<()> {
 }
 
 /// Clears away the steps of killed builds.
-fn reap(steps: &Path) -> Result<()> {
+pub(crate) fn reap(steps: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(steps) else { return Ok(()) };
     for entry in entries.flatten() {
         let directory = entry.path();

@@ -64,6 +64,11 @@ impl View {
         storage::snapshot::readable(&self.root).map_err(crate::error::storage("read the root file system"))
     }
 
+    /// The root itself.
+    pub(crate) fn into_root(self) -> Result<OwnedFd> {
+        Ok(self.root)
+    }
+
     /// The root, to resolve paths from.
     pub(crate) fn root(&self) -> &OwnedFd {
         &self.root
@@ -122,7 +127,7 @@ pub(super) fn lasting(mounts: &[Mount]) -> Vec<Mount> {
 }
 
 /// Mounts a snapshot writable and nowhere.
-pub(super) fn open_writable(mounts: &[Mount]) -> Result<OwnedFd> {
+pub(crate) fn open_writable(mounts: &[Mount]) -> Result<OwnedFd> {
     let mounts = lasting(mounts);
     storage::snapshot::open_detached(&mounts).map_err(crate::error::storage("mount the root file system"))
 }

@@ -5,6 +5,7 @@ use super::{Volumes, missing};
 use crate::{Error, Result};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use storage::compress::decoder;
 use storage::tar::{ExtractOptions, Reader, WriteOptions, extract_into, write_tree};
 
@@ -40,8 +41,17 @@ impl Volumes<'_> {
     fn content(&self, name: &str, fills: bool) -> Result<(OwnedFd, super::VolumeLock)> {
         let files = self.files();
         let lock = files.lock(name, fills)?.ok_or_else(|| missing(name))?;
+        let path = self.content_path(name)?;
+        let tree = sys::fs::open_dir(&path)
+            .map_err(|error| Error::os(format!("open {}", path.display()), error.source))?;
+        Ok((tree, lock))
+    }
+
+    /// Where the content of a volume lies that need not be mounted, or is.
+    pub(crate) fn content_path(&self, name: &str) -> Result<PathBuf> {
+        let files = self.files();
         let record = files.read(name)?.ok_or_else(|| missing(name))?;
-        let path = match backing::of(&record)? {
+        Ok(match backing::of(&record)? {
             Backing::Directory => files.data(name),
             Backing::Bind(path) => path,
             Backing::Mounted { .. } if super::record::is_mounted(&files.data(name)) => files.data(name),
@@ -53,10 +63,7 @@ impl Volumes<'_> {
                     state: format!("not mounted; `davit volume mount {name}` does that"),
                 });
             }
-        };
-        let tree = sys::fs::open_dir(&path)
-            .map_err(|error| Error::os(format!("open {}", path.display()), error.source))?;
-        Ok((tree, lock))
+        })
     }
 }
 

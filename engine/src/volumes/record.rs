@@ -257,12 +257,7 @@ impl VolumeLock {
     }
 }
 
-/// Whether something is mounted at a directory.
-pub(super) fn is_mounted(path: &Path) -> bool {
-    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
-    let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
-    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
-}
+pub(super) use crate::mounting::is_mounted;
 
 #[cfg(test)]
 mod tests {

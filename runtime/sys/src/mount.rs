@@ -439,6 +439,26 @@ pub fn clone_tree(directory: impl AsFd, path: &Path, recursive: bool) -> Result<
     rustix::mount::open_tree(directory, path, flags).map_err(|errno| failed("bind", path.display(), errno))
 }
 
+/// A detached copy of the mount that is the root of another process's mount namespace.
+///
+/// A thread of its own enters that namespace, so the caller stays where it is.
+pub fn root_of(namespace: &OwnedFd) -> Result<OwnedFd> {
+    use nix::sched::{CloneFlags, setns, unshare};
+    let entered = || -> Result<OwnedFd> {
+        // what threads share of the file system keeps them from entering another namespace
+        unshare(CloneFlags::CLONE_FS).and_then(|()| setns(namespace, CloneFlags::CLONE_NEWNS)).map_err(
+            |errno| {
+                failed("enter the mount namespace of", "a container", Errno::from_raw_os_error(errno as i32))
+            },
+        )?;
+        clone_tree(CWD, Path::new("/"), false)
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(entered);
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Attaches a detached mount at `path` relative to `directory`; an empty path means `directory` itself. A symbolic
 /// link at the end of the path is not followed.
 pub fn attach(mount: impl AsFd, directory: impl AsFd, path: &Path) -> Result<()> {

@@ -2,14 +2,14 @@
 
 use engine::containers::CreateRequest;
 use engine::options::{
-    BlockLimit, BlockLimitKind, CgroupsMode, DeviceRule, HealthLog, HealthRequest, ImageVolumes, OnFailure,
-    RestartPolicy, RootfsDirectory, SdNotify, SystemdMode, UserNamespaceMode, parse_health_duration,
-    parse_size,
+    BlockLimit, BlockLimitKind, CgroupsMode, DeviceRule, HealthChange, HealthLog, HealthRequest,
+    ImageVolumes, Limits, OnFailure, RestartPolicy, RootfsDirectory, SdNotify, SystemdMode,
+    UserNamespaceMode, parse_health_duration, parse_size,
 };
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::args::{FurtherOptions, HealthOptions};
+use crate::args::{BlockOptions, FurtherOptions, HealthOptions};
 use crate::error::{Attempt, Failure};
 
 /// Puts them into a request.
@@ -73,7 +73,11 @@ pub(super) fn apply(
     request.registry.retry = args.retry;
     request.registry.retry_delay =
         args.retry_delay.as_deref().map(|text| parse_health_duration("--retry-delay", text)).transpose()?;
-    let limits = &mut request.limits;
+    further_limits(&args.block, &mut request.limits)
+}
+
+/// Limits of block devices and of real-time processes.
+pub(crate) fn further_limits(args: &BlockOptions, limits: &mut Limits) -> Result<(), Failure> {
     limits.cpu_rt_period = args.cpu_rt_period;
     limits.cpu_rt_runtime = args.cpu_rt_runtime;
     for (kind, texts) in [
@@ -100,6 +104,7 @@ fn health(args: &HealthOptions) -> Result<HealthRequest, Failure> {
         let text = text.as_deref().map(|text| if text == "disable" { "0" } else { text });
         Ok(text.map(|text| parse_health_duration(option, text)).transpose()?)
     };
+    let log = HealthLog::default();
     Ok(HealthRequest {
         off: args.no_healthcheck,
         command: args.health_cmd.clone(),
@@ -111,14 +116,31 @@ fn health(args: &HealthOptions) -> Result<HealthRequest, Failure> {
         startup_command: args.health_startup_cmd.clone(),
         startup_interval: time("--health-startup-interval", &args.health_startup_interval)?,
         startup_timeout: time("--health-startup-timeout", &args.health_startup_timeout)?,
+        startup_retries: args.health_startup_retries.unwrap_or_default(),
+        startup_successes: args.health_startup_success.unwrap_or_default(),
+        on_failure: on_failure(args)?.unwrap_or_default(),
+        log: HealthLog {
+            destination: args.health_log_destination.clone().unwrap_or(log.destination),
+            count: args.health_max_log_count.unwrap_or(log.count),
+            size: args.health_max_log_size.unwrap_or(log.size),
+        },
+    })
+}
+
+fn on_failure(args: &HealthOptions) -> Result<Option<OnFailure>, Failure> {
+    Ok(args.health_on_failure.as_deref().map(OnFailure::parse).transpose()?)
+}
+
+/// What `update` changes of a health check.
+pub(crate) fn health_change(args: &HealthOptions) -> Result<HealthChange, Failure> {
+    Ok(HealthChange {
+        request: health(args)?,
         startup_retries: args.health_startup_retries,
         startup_successes: args.health_startup_success,
-        on_failure: OnFailure::parse(&args.health_on_failure)?,
-        log: HealthLog {
-            destination: args.health_log_destination.clone(),
-            count: args.health_max_log_count,
-            size: args.health_max_log_size,
-        },
+        on_failure: on_failure(args)?,
+        log_destination: args.health_log_destination.clone(),
+        log_count: args.health_max_log_count,
+        log_size: args.health_max_log_size,
     })
 }
 
