@@ -10,6 +10,7 @@ use crate::{EngineOptions, Error, Result};
 use registry::auth::AuthFile;
 use registry::client::ProxyOptions;
 use registry::config::RegistriesPaths;
+use registry::trust::SignaturePaths;
 use std::env::var_os;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -245,6 +246,36 @@ impl Config {
             .into_iter()
             .chain([PathBuf::from("/etc/containers/certs.d"), PathBuf::from("/etc/docker/certs.d")])
             .collect()
+    }
+
+    /// Policies for images, first hit wins: the user's, the system's.
+    pub(crate) fn policy_files(&self) -> Vec<PathBuf> {
+        self.user_config()
+            .map(|config| config.join("containers/policy.json"))
+            .into_iter()
+            .chain([PathBuf::from("/etc/containers/policy.json")])
+            .collect()
+    }
+
+    /// The policy that is changed when none was chosen: the one that counts, else the one that would.
+    pub(crate) fn policy_to_change(&self) -> PathBuf {
+        let mut files = self.policy_files();
+        let present = files.iter().position(|file| file.exists());
+        files.swap_remove(present.unwrap_or(if self.identity.rootless { 0 } else { files.len() - 1 }))
+    }
+
+    /// Where signatures lie.
+    pub(crate) fn signatures(&self) -> SignaturePaths {
+        let user = self.user_config().map(|config| config.join("containers/registries.d"));
+        let registries_d = user
+            .filter(|directory| directory.is_dir())
+            .unwrap_or_else(|| PathBuf::from("/etc/containers/registries.d"));
+        let lookaside = if self.identity.rootless {
+            self.home.as_ref().map(|home| home.join(".local/share/containers/sigstore"))
+        } else {
+            Some(PathBuf::from("/var/lib/containers/sigstore"))
+        };
+        SignaturePaths { registries_d: Some(registries_d), lookaside }
     }
 
     /// The socket of the bus on which systemd is asked for control groups: the system's or the user's.

@@ -274,6 +274,7 @@ pub(crate) fn registry(attempt: impl Into<String>) -> impl FnOnce(registry::Erro
     move |error| {
         let kind = match &error {
             registry::Error::InvalidReference { .. } => ErrorKind::Invalid,
+            registry::Error::Rejected { .. } => ErrorKind::Denied,
             error if error.is_not_found() => ErrorKind::NotFound,
             error if error.is_unauthorized() => ErrorKind::Denied,
             _ => ErrorKind::Internal,

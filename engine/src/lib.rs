@@ -35,9 +35,10 @@ pub use system::version;
 
 use config::Config;
 use registry::Registries;
+use registry::trust::Policy;
 use runtime::Spawner;
 use state::State;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use storage::{Driver, Store, StoreOptions};
 
@@ -79,6 +80,7 @@ struct Inner {
     host: OnceLock<spec::Host>,
     groups: OnceLock<groups::Groups>,
     registries: OnceLock<Arc<Registries>>,
+    policy: OnceLock<Arc<Policy>>,
 }
 
 impl Engine {
@@ -96,6 +98,7 @@ impl Engine {
                 host: OnceLock::new(),
                 groups: OnceLock::new(),
                 registries: OnceLock::new(),
+                policy: OnceLock::new(),
             }),
         })
     }
@@ -168,6 +171,27 @@ impl Engine {
         let registries = Registries::load(&self.config().registries_paths())
             .map_err(error::registry("read the configuration of registries"))?;
         Ok(self.inner.registries.get_or_init(|| Arc::new(registries)))
+    }
+
+    /// What images may be used, by a chosen file or by the one that counts here. Where there is none, all may: a fresh
+    /// machine has no policy.
+    pub(crate) fn policy(&self, chosen: Option<&Path>) -> Result<Arc<Policy>> {
+        let failed = || error::registry("read the policy for images");
+        if let Some(path) = chosen {
+            return Policy::load(path).map(Arc::new).map_err(failed());
+        }
+        if let Some(policy) = self.inner.policy.get() {
+            return Ok(policy.clone());
+        }
+        let mut found = None;
+        for path in self.config().policy_files() {
+            found = Policy::load_optional(&path).map_err(failed())?;
+            if found.is_some() {
+                break;
+            }
+        }
+        let policy = Arc::new(found.unwrap_or_else(Policy::accept_anything));
+        Ok(self.inner.policy.get_or_init(|| policy).clone())
     }
 }
 

@@ -4,6 +4,7 @@
 //! registry mounted), then the manifest; an index comes last. No byte is changed, so no digest changes.
 
 use crate::transport::{Blob, BlobRole, Destination, Placement, Source, Which};
+use crate::trust::{Gate, ImageSigner};
 use crate::{Error, Result};
 use oci::{Descriptor, Digest, Manifest, ManifestOrIndex, Platform, Raw, media_type};
 use std::collections::HashSet;
@@ -47,6 +48,12 @@ pub struct CopyOptions<'a> {
     pub progress: &'a (dyn Fn(Event<'_>) + Sync),
     /// Set to stop.
     pub cancel: Option<&'a AtomicBool>,
+    /// Asked before the first blob of a manifest moves: whether it may be used. `None` = it is ours.
+    pub gate: Option<&'a Gate>,
+    /// Whether signatures that the source has go along.
+    pub keep_signatures: bool,
+    /// Who signs every manifest and index at the destination.
+    pub signers: &'a [ImageSigner],
 }
 
 impl Default for CopyOptions<'_> {
@@ -56,6 +63,9 @@ impl Default for CopyOptions<'_> {
             parallel: PARALLEL_BLOBS,
             progress: &|_| {},
             cancel: None,
+            gate: None,
+            keep_signatures: false,
+            signers: &[],
         }
     }
 }
@@ -99,9 +109,18 @@ pub fn copy(source: &dyn Source, destination: &dyn Destination, options: &CopyOp
     let top = source.manifest(Which::Root)?;
     let source_digest = top.digest().clone();
     let mut tally = Tally::default();
+    for signer in options.signers {
+        destination.takes_signatures(signer.kind())?;
+    }
+    let admit = |manifest: &Raw<ManifestOrIndex>, list: Option<&Raw<ManifestOrIndex>>| match options.gate {
+        Some(gate) => gate.may_be_used(source, manifest, list),
+        None => Ok(()),
+    };
     let root = match (top.value(), &options.selection) {
         (ManifestOrIndex::Manifest(manifest), _) => {
+            admit(&top, None)?;
             copy_blobs(source, destination, manifest, options, &mut tally)?;
+            put_signatures(source, destination, &top, options)?;
             destination.put_manifest(&top, Placement::Root)?;
             top
         }
@@ -110,11 +129,14 @@ pub fn copy(source: &dyn Source, destination: &dyn Destination, options: &CopyOp
             let ManifestOrIndex::Manifest(manifest) = raw.value() else {
                 return Err(Error::Unsupported("an index within an index is not followed"));
             };
+            admit(&raw, Some(&top))?;
             copy_blobs(source, destination, manifest, options, &mut tally)?;
+            put_signatures(source, destination, &raw, options)?;
             destination.put_manifest(&raw, Placement::Root)?;
             raw
         }
         (ManifestOrIndex::Index(index), Selection::All) => {
+            admit(&top, None)?;
             let mut seen = HashSet::new();
             for entry in &index.manifests {
                 if !seen.insert(entry.digest.clone()) {
@@ -124,9 +146,12 @@ pub fn copy(source: &dyn Source, destination: &dyn Destination, options: &CopyOp
                 let ManifestOrIndex::Manifest(manifest) = raw.value() else {
                     return Err(Error::Unsupported("an index within an index is not followed"));
                 };
+                admit(&raw, Some(&top))?;
                 copy_blobs(source, destination, manifest, options, &mut tally)?;
+                put_signatures(source, destination, &raw, options)?;
                 destination.put_manifest(&raw, Placement::Entry)?;
             }
+            put_signatures(source, destination, &top, options)?;
             destination.put_manifest(&top, Placement::Root)?;
             top
         }
@@ -139,6 +164,28 @@ pub fn copy(source: &dyn Source, destination: &dyn Destination, options: &CopyOp
         mounted: tally.mounted,
         bytes: tally.bytes,
     })
+}
+
+/// Brings the signatures of a manifest to the destination, before anything there has its name: whoever finds the name
+/// finds them.
+fn put_signatures(
+    source: &dyn Source,
+    destination: &dyn Destination,
+    manifest: &Raw<ManifestOrIndex>,
+    options: &CopyOptions<'_>,
+) -> Result<()> {
+    let digest = manifest.digest();
+    let mut signatures = if options.keep_signatures { source.signatures(digest)?.list } else { Vec::new() };
+    if !options.signers.is_empty() {
+        let name = destination.signed_name().ok_or_else(|| Error::Signing {
+            what: format!("sign what goes to {}", destination.describe()),
+            message: "it has no name to sign: push to a registry".to_owned(),
+        })?;
+        for signer in options.signers {
+            signatures.push(signer.sign(digest, &name)?);
+        }
+    }
+    if signatures.is_empty() { Ok(()) } else { destination.put_signatures(digest, &signatures) }
 }
 
 /// Reads the manifest for a platform out of an index; a manifest is given back as it is.

@@ -194,6 +194,24 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// The policy does not allow an image.
+    #[error("{image} may not be used: {reason} (policy {policy})")]
+    Rejected {
+        /// Where the image comes from.
+        image: String,
+        /// What is missing.
+        reason: String,
+        /// The file.
+        policy: String,
+    },
+    /// Signing, or a program that signs or verifies, failed.
+    #[error("{what}: {message}")]
+    Signing {
+        /// The program, or what was to be done.
+        what: String,
+        /// What it said.
+        message: String,
+    },
     /// What was asked is not supported at this end.
     #[error("{0}")]
     Unsupported(&'static str),

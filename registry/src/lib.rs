@@ -7,6 +7,7 @@
 //! - [`transport`]: [`Source`] and [`Destination`] and their forms: registry, OCI layout, OCI archive, Docker
 //!   archive, `dir`.
 //! - [`copy()`]: an image from any source to any destination; push, pull, save and load are this with other ends.
+//! - [`trust`]: which images may be used: policies, signatures of both kinds, and making them.
 //! - [`testing`]: a registry in this process, with faults on demand.
 //!
 //! The crate reads no environment and knows no home directory: paths and settings come from the caller.
@@ -21,6 +22,7 @@ mod files;
 pub mod reference;
 pub mod testing;
 pub mod transport;
+pub mod trust;
 mod url;
 
 pub use auth::{Credentials, Keychain, NoKeychain, Secret};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::parse_go_bool;
+use super::{PolicyArgs, parse_go_bool};
 
 /// How the progress of a build is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,6 +103,8 @@ pub(crate) struct BuildArgs {
     /// Memory nodes that a step may use
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
+    #[command(flatten)]
+    pub(crate) trust: PolicyArgs,
     /// Credentials for the registry, USER[:PASSWORD]
     #[arg(long, value_name = "USER[:PASSWORD]")]
     pub(crate) creds: Option<String>,

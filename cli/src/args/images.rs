@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::PolicyArgs;
+
 /// `davit images`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ImagesArgs {
@@ -143,6 +145,8 @@ pub(crate) struct SaveArgs {
     /// No progress
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) trust: PolicyArgs,
     /// Images
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
@@ -157,6 +161,8 @@ pub(crate) struct LoadArgs {
     /// No progress
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) trust: PolicyArgs,
 }
 
 /// `davit import`
@@ -177,6 +183,8 @@ pub(crate) struct ImportArgs {
     /// No progress
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) trust: PolicyArgs,
     /// Variant of the architecture of the image
     #[arg(long, value_name = "VARIANT")]
     pub(crate) variant: Option<String>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{RegistryArgs, parse_go_bool};
+use super::{RegistryArgs, SignArgs, parse_go_bool};
 
 /// `davit manifest …`
 #[derive(Debug, Subcommand)]
@@ -149,6 +149,8 @@ pub(crate) struct ManifestPushArgs {
     /// As --rm, for Docker
     #[arg(long, short = 'p', hide = true)]
     pub(crate) purge: bool,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
     /// List
     #[arg(value_name = "LIST")]
     pub(crate) list: String,

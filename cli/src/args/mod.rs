@@ -18,6 +18,7 @@ mod run_health;
 mod run_limits;
 mod runtime;
 mod system;
+mod trust;
 pub(crate) mod unbuilt;
 mod update;
 mod usage;
@@ -38,6 +39,7 @@ pub(crate) use run_health::*;
 pub(crate) use run_limits::*;
 pub(crate) use runtime::*;
 pub(crate) use system::*;
+pub(crate) use trust::*;
 pub(crate) use update::UpdateArgs;
 pub(crate) use usage::{StatsArgs, TopArgs};
 pub(crate) use volume::*;
@@ -339,11 +341,16 @@ pub(crate) enum ImageCommand {
     Rm(Deferred<RmiArgs>),
     /// Write images to an archive
     Save(Deferred<SaveArgs>),
+    /// Make signatures for images of registries, in files
+    Sign(Deferred<ImageSignArgs>),
     /// Give an image further names
     Tag(Deferred<TagArgs>),
     /// Take one `image mount` back
     #[command(visible_alias = "umount")]
     Unmount(Deferred<ImageUnmountArgs>),
+    /// Which images may be used
+    #[command(subcommand, arg_required_else_help = true)]
+    Trust(Deferred<TrustCommand>),
     /// Take names from an image
     Untag(Deferred<UntagArgs>),
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::parse_go_bool;
+use super::{PolicyArgs, SignArgs, parse_go_bool};
 
 /// How a registry is reached.
 #[derive(Args, Clone, Debug)]
@@ -52,6 +52,8 @@ pub(crate) struct PullArgs {
     /// Time between tries, such as 2s (1s, then twice as long each time)
     #[arg(long, value_name = "DURATION")]
     pub(crate) retry_delay: Option<String>,
+    #[command(flatten)]
+    pub(crate) trust: PolicyArgs,
     /// Variant of the architecture of the image
     #[arg(long, value_name = "VARIANT", conflicts_with = "platform", alias = "override-variant")]
     pub(crate) variant: Option<String>,
@@ -83,6 +85,10 @@ pub(crate) struct PushArgs {
     /// Time between tries, such as 2s (1s, then twice as long each time)
     #[arg(long, value_name = "DURATION")]
     pub(crate) retry_delay: Option<String>,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    #[command(flatten)]
+    pub(crate) trust: PolicyArgs,
     /// Image
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,

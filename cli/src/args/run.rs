@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{FurtherOptions, HealthOptions, parse_go_bool};
+use super::{FurtherOptions, HealthOptions, PolicyArgs, parse_go_bool};
 
 /// What `run` and `create` share.
 #[derive(Args, Clone, Debug)]
@@ -63,6 +63,8 @@ pub(crate) struct ContainerOptions {
     /// Memory nodes that may be used
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
+    #[command(flatten)]
+    pub(crate) trust: PolicyArgs,
     /// Credentials for the registry, USER[:PASSWORD]
     #[arg(long, value_name = "USER[:PASSWORD]")]
     pub(crate) creds: Option<String>,

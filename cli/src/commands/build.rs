@@ -152,6 +152,7 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         cert_dir: args.cert_dir.clone(),
         retry: Some(args.retry),
         retry_delay: retry_delay(args.retry_delay.as_ref())?,
+        signature_policy: args.trust.signature_policy.clone(),
     };
     let mut build_args = inputs::build_args(args)?;
     let epoch = match (&args.timestamp, &args.source_date_epoch) {

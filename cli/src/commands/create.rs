@@ -334,6 +334,7 @@ fn request(args: &ContainerOptions) -> Result<CreateRequest, Failure> {
             credentials: args.creds.clone(),
             authfile: args.authfile.clone(),
             cert_dir: args.cert_dir.clone(),
+            signature_policy: args.trust.signature_policy.clone(),
             ..RegistryOptions::default()
         },
         platform: platform(

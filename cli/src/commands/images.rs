@@ -57,6 +57,9 @@ pub(crate) fn rmi(engine: &Engine, args: RmiArgs) -> Outcome {
 pub(crate) fn save(engine: &Engine, args: SaveArgs) -> Outcome {
     let format = args.format.parse::<ArchiveFormat>()?;
     let progress = progress::Transfer::new(args.quiet);
+    if let Some(policy) = &args.trust.signature_policy {
+        engine.images().check_policy(policy)?;
+    }
     let request = SaveRequest { images: args.images, format };
     match &args.output {
         Some(path) => {
@@ -105,7 +108,9 @@ pub(crate) fn load(engine: &Engine, args: LoadArgs) -> Outcome {
         }
         None => ArchiveInput::Stream(Box::new(std::io::stdin())),
     };
-    let report = engine.images().load(input, &|event| progress.event(&event))?;
+    let report = engine
+        .images()
+        .load(input, args.trust.signature_policy.as_deref(), &|event| progress.event(&event))?;
     for name in report.names {
         output::line(&format!("Loaded image: {name}"));
     }
@@ -122,6 +127,7 @@ pub(crate) fn import(engine: &Engine, args: ImportArgs) -> Outcome {
         reference: args.reference,
         changes: args.change,
         message: args.message,
+        signature_policy: args.trust.signature_policy,
         platform: platform(None, args.os.as_ref(), args.arch.as_ref(), args.variant.as_ref()),
     };
     let input: Box<dyn std::io::Read + Send> = if args.path == "-" {

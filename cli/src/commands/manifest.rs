@@ -129,6 +129,7 @@ fn push(engine: &Engine, args: ManifestPushArgs) -> Outcome {
         registry: registry::options(args.registry)?,
         compression: args.compression_format,
         format,
+        sign: super::trust::signers(args.sign),
     };
     let code = registry::send(engine, &request, args.quiet, args.digestfile.as_deref())?;
     if args.rm || args.purge {

@@ -18,6 +18,7 @@ mod prune;
 mod registry;
 pub(crate) mod runtime;
 mod system;
+mod trust;
 mod usage;
 mod volume;
 
@@ -180,7 +181,9 @@ fn image(command: ImageCommand, options: EngineOptions) -> Outcome {
         ImageCommand::Push(args) => dispatch(DavitCommand::Push(args), options),
         ImageCommand::Rm(args) => dispatch(DavitCommand::Rmi(args), options),
         ImageCommand::Save(args) => dispatch(DavitCommand::Save(args), options),
+        ImageCommand::Sign(Deferred(args)) => trust::sign(&store(options)?, args),
         ImageCommand::Tag(args) => dispatch(DavitCommand::Tag(args), options),
+        ImageCommand::Trust(Deferred(command)) => trust::trust(&store(options)?, command),
         ImageCommand::Untag(args) => dispatch(DavitCommand::Untag(args), options),
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn pull(engine: &Engine, args: PullArgs) -> Outcome {
     let registry = RegistryOptions {
         retry: Some(args.retry),
         retry_delay: retry_delay(args.retry_delay.as_ref())?,
+        signature_policy: args.trust.signature_policy,
         ..options(args.registry)?
     };
     let policy = args.policy.parse::<PullPolicy>()?;
@@ -77,10 +78,12 @@ pub(crate) fn push(engine: &Engine, args: PushArgs) -> Outcome {
         registry: RegistryOptions {
             retry: Some(args.retry),
             retry_delay: retry_delay(args.retry_delay.as_ref())?,
+            signature_policy: args.trust.signature_policy,
             ..options(args.registry)?
         },
         compression: args.compression_format,
         format: None,
+        sign: super::trust::signers(args.sign),
     };
     send(engine, &request, args.quiet, args.digestfile.as_deref())
 }
@@ -114,7 +117,7 @@ fn complete_credentials(credentials: String) -> Result<String, Failure> {
 }
 
 /// Asks on the terminal; `echo` shows what is typed.
-fn ask(prompt: &str, echo: bool) -> Result<String, Failure> {
+pub(super) fn ask(prompt: &str, echo: bool) -> Result<String, Failure> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {

@@ -196,6 +196,7 @@ pub(super) fn push(
             registry: request.registry.clone(),
             compression: None,
             format: None,
+            ..PushRequest::default()
         };
         let pushed = engine.images().push(&push, &forward)?;
         report.warnings.extend(pushed.warnings);

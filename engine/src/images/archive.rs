@@ -16,6 +16,7 @@ use registry::transport::{
     ArchiveKind, ArchivedImage, DirDestination, DirSource, DockerArchive, DockerArchiveWriter, Layout,
     LayoutDestination, OciArchiveWriter, Selector, TarFile,
 };
+use registry::trust::Gate;
 use registry::{Name, Reference, Source};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -106,8 +107,14 @@ fn split_path(text: &str) -> (&str, Selector) {
 }
 
 impl Images<'_> {
-    /// Brings the images of an archive into the store.
-    pub fn load(&self, input: ArchiveInput, progress: TransferProgress<'_>) -> Result<LoadReport> {
+    /// Brings the images of an archive into the store, as far as a policy allows it (`None` = the one that counts).
+    pub fn load(
+        &self,
+        input: ArchiveInput,
+        policy: Option<&Path>,
+        progress: TransferProgress<'_>,
+    ) -> Result<LoadReport> {
+        let gate = Gate::new(self.engine.policy(policy)?);
         let store = self.engine.store()?;
         // also owns the spooled archive
         let lease = store.lease("load").map_err(crate::error::storage("begin to load"))?;
@@ -135,6 +142,7 @@ impl Images<'_> {
                 &Platform::host(),
                 &names,
                 opened.has_manifests(),
+                &gate,
                 progress,
             )?;
             let name = names.first().map_or("", String::as_str);
@@ -165,6 +173,7 @@ impl Images<'_> {
         with_names: bool,
         progress: TransferProgress<'_>,
     ) -> Result<PullReport> {
+        let gate = self.engine.gate(&request.registry)?;
         let store = self.engine.store()?;
         let lease = store
             .lease(&format!("pull {}", request.reference))
@@ -194,7 +203,7 @@ impl Images<'_> {
         let names = if with_names { names } else { Vec::new() };
         let wanted = platform(request.platform.as_deref())?;
         let (record, digest, warnings) =
-            self.engine.receive(source.as_ref(), &wanted, &names, opened.has_manifests(), progress)?;
+            self.engine.receive(source.as_ref(), &wanted, &names, opened.has_manifests(), &gate, progress)?;
         Ok(PullReport {
             id: record.id.hex().to_owned(),
             name: names.into_iter().next(),

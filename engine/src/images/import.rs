@@ -8,6 +8,7 @@ use crate::events::Event;
 use crate::time::Instant;
 use crate::{Error, Result};
 use oci::{ContainerConfig, Descriptor, History, ImageConfig, Raw, media_type};
+use registry::trust::{Gate, Origin};
 use std::io::{BufReader, Read};
 use storage::TagRecord;
 use storage::compress::{Format, decoder};
@@ -22,6 +23,9 @@ impl Images<'_> {
         progress: TransferProgress<'_>,
     ) -> Result<String> {
         let platform = platform(request.platform.as_deref())?;
+        Gate::new(self.engine.policy(request.signature_policy.as_deref())?)
+            .unsigned_may_be_used(&Origin::unscoped("tarball"), "the archive")
+            .map_err(crate::error::registry("import"))?;
         let reference = request.reference.as_deref().map(local_reference).transpose()?;
         let mut config = ContainerConfig::default();
         for change in &request.changes {

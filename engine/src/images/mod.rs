@@ -10,6 +10,8 @@ mod requests;
 pub(crate) mod store_end;
 mod tag;
 pub(crate) mod transfer;
+mod trust;
+mod trust_policy;
 
 pub use lists::{EntryChange, ListAddRequest, ListCreateRequest};
 pub use outgoing::{ManifestSummary, Subject};

@@ -313,7 +313,8 @@ pub(super) fn send(
 ) -> registry::Result<Digest> {
     let event = forwarder(progress);
     // one stream takes one blob after the other
-    let options = CopyOptions { selection: Selection::All, parallel: 1, progress: &event, cancel: None };
+    let options =
+        CopyOptions { selection: Selection::All, parallel: 1, progress: &event, ..CopyOptions::default() };
     Ok(copy(source, destination, &options)?.root.digest().clone())
 }
 

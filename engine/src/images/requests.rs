@@ -3,7 +3,7 @@
 use crate::build::ImageFormat;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// When an image is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +52,8 @@ pub struct RegistryOptions {
     pub retry: Option<u32>,
     /// Time between tries; `None` = 1 s, then twice as long each time.
     pub retry_delay: Option<std::time::Duration>,
+    /// `--signature-policy`: which images may be used; `None` = the user's or the system's policy.
+    pub signature_policy: Option<PathBuf>,
 }
 
 /// Fetch an image.
@@ -96,6 +98,23 @@ pub struct PushRequest {
     pub compression: Option<String>,
     /// Format of the manifests and the index; `None` = what they have.
     pub format: Option<ImageFormat>,
+    /// Who signs.
+    pub sign: SignRequest,
+}
+
+/// Who signs what is pushed; nobody where nothing is set.
+#[derive(Debug, Clone, Default)]
+pub struct SignRequest {
+    /// `--sign-by`: a key of the user's GPG keyring.
+    pub gpg_key: Option<String>,
+    /// `--sign-by-sigstore-private-key`: a file.
+    pub private_key: Option<PathBuf>,
+    /// `--sign-by-sigstore`: a file that says how.
+    pub parameters: Option<PathBuf>,
+    /// `--sign-passphrase-file`: its first line unlocks the keys.
+    pub passphrase_file: Option<PathBuf>,
+    /// Asked for the passphrase of a key that is locked when there is no file.
+    pub ask: Option<fn(&Path) -> Option<String>>,
 }
 
 /// What a push did.
@@ -164,6 +183,56 @@ impl std::fmt::Debug for ArchiveInput {
     }
 }
 
+/// Sign images that are in registries, and keep the signatures in files.
+#[derive(Debug, Clone, Default)]
+pub struct ImageSignRequest {
+    /// Names, with or without `docker://`.
+    pub images: Vec<String>,
+    /// A key of the user's GPG keyring.
+    pub key: String,
+    /// Every image of an index instead of the index.
+    pub all: bool,
+    /// Where the signatures go; `None` = as registries.d says.
+    pub directory: Option<PathBuf>,
+    /// How registries are reached.
+    pub registry: RegistryOptions,
+}
+
+/// Change a policy.
+#[derive(Debug, Clone, Default)]
+pub struct TrustSetRequest {
+    /// A scope of registries, or `default`.
+    pub scope: String,
+    /// `accept`, `insecureAcceptAnything`, `reject`, `signedBy` or `sigstoreSigned`.
+    pub kind: String,
+    /// Files with public keys.
+    pub keys: Vec<PathBuf>,
+    /// The policy; `None` = the one that counts.
+    pub policy: Option<PathBuf>,
+}
+
+/// One requirement of a policy, as Podman shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TrustRow {
+    /// `all`, `repository` or another transport.
+    pub transport: String,
+    /// The scope.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The scope again; `default` for what counts where nothing else does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub repo_name: String,
+    /// Where simple signatures are read.
+    #[serde(rename = "sigstore", skip_serializing_if = "String::is_empty")]
+    pub store: String,
+    /// `accept`, `reject`, `signed` or `sigstoreSigned`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whose keys.
+    #[serde(rename = "gpg_id", skip_serializing_if = "String::is_empty")]
+    pub owners: String,
+}
+
 /// What `load` did.
 #[derive(Debug, Clone, Default)]
 pub struct LoadReport {
@@ -180,6 +249,8 @@ pub struct ImportRequest {
     pub changes: Vec<String>,
     /// Comment in the history.
     pub message: Option<String>,
+    /// `--signature-policy`: whether archives may become images; `None` = the user's or the system's policy.
+    pub signature_policy: Option<PathBuf>,
     /// `os/arch[/variant]`; `None` = the host's.
     pub platform: Option<String>,
 }

@@ -15,6 +15,7 @@ use registry::auth::{Credentials, FileKeychain, FixedKeychain};
 use registry::client::RetryPolicy;
 use registry::copy::PARALLEL_BLOBS;
 use registry::transport::{RemoteDestination, RemoteSource};
+use registry::trust::Gate;
 use registry::{
     Client, ClientOptions, CopyOptions, Event, Keychain, Name, Reference, Selection, Source, Which, copy,
 };
@@ -76,18 +77,21 @@ impl Engine {
             certs_d: config.certs_d(),
             proxy: config.proxy(),
             retry,
+            signatures: config.signatures(),
             ..ClientOptions::default()
         })
     }
 
-    /// Receives the image of a source and records it under these names. `authentic`: its manifest is its own, so that a
-    /// later push sends the same bytes.
+    /// Receives the image of a source, if the policy allows it, and records it under these names. `authentic`: its manifest
+    /// is its own, so that a later push sends the same bytes.
+    #[allow(clippy::too_many_arguments, reason = "each is a different thing, and all are needed")]
     pub(super) fn receive(
         &self,
         source: &dyn Source,
         selection: &Platform,
         names: &[String],
         authentic: bool,
+        gate: &Gate,
         progress: TransferProgress<'_>,
     ) -> Result<(ImageRecord, Digest, Vec<String>)> {
         let store = self.store()?;
@@ -115,7 +119,8 @@ impl Engine {
             selection: Selection::Platform(selection.clone()),
             parallel: PARALLEL_BLOBS,
             progress: &event,
-            cancel: None,
+            gate: Some(gate),
+            ..CopyOptions::default()
         };
         let report = copy(source, &destination, &options)
             .map_err(crate::error::registry(format!("fetch {}", source.describe())))?;
@@ -307,13 +312,14 @@ impl Images<'_> {
         progress: TransferProgress<'_>,
     ) -> Result<PullReport> {
         let client = self.engine.client(&request.registry)?;
+        let gate = self.engine.gate(&request.registry)?;
         let names = self.remote_names(reference)?;
         let mut failure = None;
         for name in &names {
             progress(TransferEvent::Resolving { reference: name.to_string() });
             let source =
                 RemoteSource::new(&client, name).map_err(crate::error::registry(format!("fetch {name}")))?;
-            match self.engine.receive(&source, wanted, &[name.to_string()], true, progress) {
+            match self.engine.receive(&source, wanted, &[name.to_string()], true, &gate, progress) {
                 Ok((record, digest, mut warnings)) => {
                     warnings.extend(client.take_warnings());
                     if !wanted.accepts(&record.platform) {
@@ -367,7 +373,18 @@ impl Images<'_> {
             })?,
         };
         let (transport, rest) = split_transport(&destination);
+        // a policy never forbids to push, but one that was named must be one
+        if request.registry.signature_policy.is_some() {
+            engine.gate(&request.registry)?;
+        }
+        let signers = request.sign.signers()?;
         if transport != "docker" {
+            if !signers.is_empty() {
+                return Err(Error::unsupported(
+                    format!("signing what goes to {transport}:"),
+                    "signatures are made for names in registries: push to one",
+                ));
+            }
             return self.push_archive(named, transport, rest, compression, request.format, progress);
         }
         let reference = match Name::parse(rest)
@@ -395,7 +412,8 @@ impl Images<'_> {
             selection: Selection::All,
             parallel: PARALLEL_BLOBS,
             progress: &event,
-            cancel: None,
+            signers: &signers,
+            ..CopyOptions::default()
         };
         let report =
             copy(&source, &to, &options).map_err(crate::error::registry(format!("push {reference}")))?;

@@ -87,6 +87,7 @@ fn imports_describe_themselves(lab: &Lab) {
             "WORKDIR /made/here".into(),
         ],
         message: Some("a comment".into()),
+        signature_policy: None,
         platform: None,
     };
     let mut tar = tar::Builder::new(Vec::new());
@@ -127,7 +128,8 @@ fn archives_bring_images_over(lab: &Lab) {
     let other = lab.other();
     for format in [ArchiveFormat::Docker, ArchiveFormat::Oci] {
         let bytes = save(&lab.engine, &["box", "box:two"], format);
-        let report = other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), QUIET).unwrap();
+        let report =
+            other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), None, QUIET).unwrap();
         assert_eq!(report.names.len(), 2, "{:?}", report.names);
         assert_eq!(names(&other), ["localhost/box:latest", "localhost/box:two"]);
         assert_eq!(id(&other, "box"), whole);
@@ -137,7 +139,7 @@ fn archives_bring_images_over(lab: &Lab) {
     let bytes = save(&lab.engine, &[&whole], ArchiveFormat::Docker);
     let path = lab.path("archive.tar");
     std::fs::write(&path, bytes).unwrap();
-    let report = other.images().load(ArchiveInput::Path(path), QUIET).unwrap();
+    let report = other.images().load(ArchiveInput::Path(path), None, QUIET).unwrap();
     assert_eq!(report.names, [format!("sha256:{whole}")]);
 }
 
@@ -146,14 +148,14 @@ fn damaged_archives_leave_nothing(lab: &Lab) {
     let other = lab.other();
     for cut in [10, 600, bytes.len() / 2, bytes.len() - 2000] {
         let input = ArchiveInput::Stream(Box::new(Cursor::new(bytes[..cut].to_vec())));
-        assert!(other.images().load(input, QUIET).is_err(), "{cut}");
+        assert!(other.images().load(input, None, QUIET).is_err(), "{cut}");
         assert!(other.images().list(&ImageListRequest::default()).unwrap().is_empty());
     }
     let mut changed = bytes.clone();
     let middle = changed.len() / 2;
     changed[middle] ^= 1;
-    assert!(other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(changed))), QUIET).is_err());
-    other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), QUIET).unwrap();
+    assert!(other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(changed))), None, QUIET).is_err());
+    other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), None, QUIET).unwrap();
 }
 
 fn insecure() -> RegistryOptions {
@@ -172,6 +174,7 @@ fn push(engine: &Engine, image: &str, to: &str) -> String {
         registry: insecure(),
         compression: None,
         format: None,
+        ..PushRequest::default()
     };
     engine.images().push(&request, QUIET).unwrap().digest
 }
@@ -205,7 +208,7 @@ fn digests_survive_push_and_pull(lab: &Lab) {
     // through an OCI archive too
     let bytes = save(&other, &[&name], ArchiveFormat::Oci);
     remove(&other, &name, true).unwrap();
-    other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), QUIET).unwrap();
+    other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), None, QUIET).unwrap();
     assert_eq!(other.images().inspect(&name).unwrap().digest, digest);
     assert_eq!(
         pull(&other, &format!("{}/a/none:1", server.address())).unwrap_err().kind(),

@@ -18,13 +18,14 @@ pub use download::{Download, Downloaded, download};
 
 use crate::auth::{Credentials, FixedKeychain, Keychain};
 use crate::config::Registries;
+use crate::trust::{SignatureConfig, SignaturePaths};
 use crate::{Reference, Result};
 use connection::{Connection, Payload, Request};
 use oci::{Descriptor, Digest, ManifestOrIndex, Raw};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How often and how soon a request is sent again.
@@ -79,6 +80,8 @@ pub struct ClientOptions {
     pub ca_bundles: Vec<PathBuf>,
     /// Proxies.
     pub proxy: ProxyOptions,
+    /// Where signatures lie.
+    pub signatures: SignaturePaths,
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time without a byte from the registry.
@@ -104,6 +107,7 @@ impl Default for ClientOptions {
                 "/etc/ssl/cert.pem".into(),
             ],
             proxy: ProxyOptions::default(),
+            signatures: SignaturePaths::default(),
             connect_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(60),
             retry: RetryPolicy::default(),
@@ -124,6 +128,8 @@ struct Inner {
     /// By API host and whether TLS is unverified.
     connections: Mutex<HashMap<(String, bool), Arc<Connection>>>,
     warnings: Arc<Mutex<BTreeSet<String>>>,
+    /// Read when the first signature is looked for.
+    signatures: OnceLock<SignatureConfig>,
 }
 
 /// A name and the connection that serves it.
@@ -170,6 +176,7 @@ impl Client {
                 options: Arc::new(options),
                 connections: Mutex::default(),
                 warnings: Arc::default(),
+                signatures: OnceLock::new(),
             }),
         }
     }
@@ -177,6 +184,15 @@ impl Client {
     /// The settings.
     pub fn options(&self) -> &ClientOptions {
         &self.inner.options
+    }
+
+    /// Where signatures lie, read on first use.
+    pub fn signature_config(&self) -> Result<&SignatureConfig> {
+        if let Some(config) = self.inner.signatures.get() {
+            return Ok(config);
+        }
+        let config = SignatureConfig::load(&self.inner.options.signatures)?;
+        Ok(self.inner.signatures.get_or_init(|| config))
     }
 
     fn insecure(&self, reference: &Reference) -> bool {

@@ -2,8 +2,9 @@
 
 use super::oci_layout::store_file;
 use super::{Blob, Destination, Placement, Source, Which, check_manifest};
+use crate::trust::{MAX_SIGNATURE, MAX_SIGNATURES, Origin, Signature, Signatures};
 use crate::{Error, Result, files};
-use oci::{Descriptor, ManifestOrIndex, Raw};
+use oci::{Descriptor, Digest, ManifestOrIndex, Raw};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,12 @@ impl DirSource {
         }
         Ok(Self { path: path.to_owned() })
     }
+
+    /// What the names of signatures of a manifest begin with: nothing for the one that the directory is for.
+    fn prefix(&self, manifest: &Digest) -> Result<String> {
+        let root = files::read(&self.path.join("manifest.json"), oci::MAX_MANIFEST_BYTES)?;
+        Ok(if manifest.verify(&root).is_ok() { String::new() } else { format!("{}.", manifest.hex()) })
+    }
 }
 
 impl Source for DirSource {
@@ -45,6 +52,22 @@ impl Source for DirSource {
                 check_manifest(files::read(&path, oci::MAX_MANIFEST_BYTES)?, entry, &self.describe())
             }
         }
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::path("dir", &self.path, None)
+    }
+
+    fn signatures(&self, manifest: &Digest) -> Result<Signatures> {
+        let prefix = self.prefix(manifest)?;
+        let mut list = Vec::new();
+        for number in 1..=MAX_SIGNATURES {
+            let path = self.path.join(format!("{prefix}signature-{number}"));
+            let Some(bytes) = files::read_optional(&path, MAX_SIGNATURE)? else { break };
+            let invalid = |message| Error::Signing { what: path.display().to_string(), message };
+            list.push(Signature::parse(&bytes).map_err(invalid)?);
+        }
+        Ok(Signatures { list, note: None })
     }
 
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {

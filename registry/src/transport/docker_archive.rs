@@ -7,6 +7,7 @@
 use super::oci_layout::{ArchivedImage, Selector, append};
 use super::tar_file::TarFile;
 use super::{Blob, BlobRole, Destination, Placement, Source, Which};
+use crate::trust::Origin;
 use crate::{Error, Reference, Result, files};
 use oci::{
     Compression, Descriptor, DiffId, Digest, Digester, History, ImageConfig, Manifest, ManifestOrIndex, Raw,
@@ -237,6 +238,10 @@ pub struct DockerArchiveSource {
 impl Source for DockerArchiveSource {
     fn describe(&self) -> String {
         self.archive.name().to_owned()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::unscoped("docker-archive")
     }
 
     fn manifest(&self, which: Which<'_>) -> Result<Raw<ManifestOrIndex>> {

@@ -3,11 +3,13 @@
 //! [`Source`] and [`Destination`] are just general enough that a registry, an archive and the engine's own store
 //! can all be either. Bytes pass through unchanged: whoever stores them checks digest and size ([`Blob::verified`]).
 
+use crate::trust::{Kind, Origin, Signature, Signatures};
 use crate::{Error, Reference, Result};
-use oci::{Descriptor, Digester, ManifestOrIndex, Raw};
+use oci::{Descriptor, Digest, Digester, ManifestOrIndex, Raw};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+mod attachments;
 pub mod dir;
 pub mod docker_archive;
 pub mod oci_archive;
@@ -61,6 +63,16 @@ pub trait Source: Send + Sync {
     /// digest.
     fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
 
+    /// Where it is, for policies. What does not say so falls under a policy's default.
+    fn origin(&self) -> Origin {
+        Origin::unscoped("")
+    }
+
+    /// The signatures of a manifest or index, which nobody has verified.
+    fn signatures(&self, _manifest: &Digest) -> Result<Signatures> {
+        Ok(Signatures::default())
+    }
+
     /// The repository that the blobs lie in, where a destination in the same registry could mount them from.
     fn repository(&self) -> Option<&Reference> {
         None
@@ -86,6 +98,27 @@ pub trait Destination: Send + Sync {
 
     /// Stores a manifest or index whose blobs and entries are all there.
     fn put_manifest(&self, raw: &Raw<ManifestOrIndex>, placement: Placement) -> Result<()>;
+
+    /// Fails where signatures of a kind cannot be stored.
+    fn takes_signatures(&self, _kind: Kind) -> Result<()> {
+        Err(Error::Signing {
+            what: format!("keep signatures in {}", self.describe()),
+            message: "it has no place for them".to_owned(),
+        })
+    }
+
+    /// Stores signatures of a manifest or index, besides those that are there.
+    fn put_signatures(&self, _manifest: &Digest, signatures: &[Signature]) -> Result<()> {
+        match signatures.first() {
+            Some(signature) => self.takes_signatures(signature.kind()),
+            None => Ok(()),
+        }
+    }
+
+    /// The name that signatures are made for, where the destination gives one.
+    fn signed_name(&self) -> Option<Reference> {
+        None
+    }
 
     /// Whether layers whose bytes lie elsewhere (`urls`) are left out.
     fn skips_foreign_layers(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use super::tar_file::TarFile;
 use super::{Blob, Destination, Placement, Source, Which, check_manifest};
+use crate::trust::Origin;
 use crate::{Error, Result, files};
 use oci::{Descriptor, Digest, Index, ManifestOrIndex, Raw, annotation};
 use std::collections::HashSet;
@@ -145,7 +146,15 @@ impl Layout {
                 }
             },
         };
-        Ok(LayoutSource { place: self.place.clone(), root: root.clone() })
+        let name = root.annotations.get(annotation::REF_NAME).map(String::as_str);
+        let origin = match &self.place {
+            Place::Directory(path) => Origin::path("oci", path, name),
+            Place::Archive(archive) => match archive.path() {
+                Some(path) => Origin::path("oci-archive", path, name),
+                None => Origin::unscoped("oci-archive"),
+            },
+        };
+        Ok(LayoutSource { place: self.place.clone(), root: root.clone(), origin })
     }
 }
 
@@ -154,6 +163,7 @@ impl Layout {
 pub struct LayoutSource {
     place: Place,
     root: Descriptor,
+    origin: Origin,
 }
 
 impl LayoutSource {
@@ -166,6 +176,10 @@ impl LayoutSource {
 impl Source for LayoutSource {
     fn describe(&self) -> String {
         self.place.name()
+    }
+
+    fn origin(&self) -> Origin {
+        self.origin.clone()
     }
 
     fn manifest(&self, which: Which<'_>) -> Result<Raw<ManifestOrIndex>> {

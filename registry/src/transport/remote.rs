@@ -1,10 +1,11 @@
 //! A registry as source or destination.
 
-use super::{Blob, Destination, Placement, Source, Which};
+use super::{Blob, Destination, Placement, Source, Which, attachments};
 use crate::client::Client;
 use crate::config::Endpoint;
+use crate::trust::{Kind, Origin, Place, Signature, Signatures, read_place, write_place};
 use crate::{Error, Reference, Result};
-use oci::{Descriptor, ManifestOrIndex, Raw};
+use oci::{Descriptor, Digest, ManifestOrIndex, Raw};
 use std::io::Read;
 use std::sync::OnceLock;
 
@@ -86,6 +87,33 @@ impl Source for RemoteSource {
         Ok(reader)
     }
 
+    fn origin(&self) -> Origin {
+        Origin::registry(&self.reference)
+    }
+
+    fn signatures(&self, manifest: &Digest) -> Result<Signatures> {
+        // the configuration speaks of names, the attachments lie where the manifest came from
+        let config = self.client.signature_config()?;
+        let mut found = Signatures::default();
+        if let Some(place) = config.reading(&self.reference)? {
+            found.list = read_place(&place, manifest, self.client.options())?;
+        }
+        if config.attachments(&self.reference) {
+            let at = self.chosen.get().copied().unwrap_or(0);
+            let endpoint = self.endpoints.get(at).ok_or_else(|| Error::NotFound {
+                what: "a place to pull from".into(),
+                place: self.reference.name(),
+            })?;
+            found.list.extend(attachments::read(&self.client, endpoint, manifest)?);
+        } else {
+            found.note = Some(format!(
+                "those beside images in the registry are not looked at: set use-sigstore-attachments for {} in registries.d",
+                self.reference.registry()
+            ));
+        }
+        Ok(found)
+    }
+
     fn repository(&self) -> Option<&Reference> {
         Some(&self.reference)
     }
@@ -132,6 +160,50 @@ impl Destination for RemoteDestination {
                 self.client.put_manifest(&self.reference.with_digest(raw.digest().clone()), raw)
             }
         }
+    }
+
+    fn takes_signatures(&self, kind: Kind) -> Result<()> {
+        let config = self.client.signature_config()?;
+        let refused = |message: &str| {
+            Err(Error::Signing {
+                what: format!("keep signatures of {}", self.reference),
+                message: message.into(),
+            })
+        };
+        match kind {
+            Kind::Sigstore if config.attachments(&self.reference) => Ok(()),
+            Kind::Sigstore => refused(
+                "sigstore signatures beside images are not allowed: set use-sigstore-attachments for the registry in registries.d",
+            ),
+            Kind::Simple => match config.writing(&self.reference)? {
+                Some(Place::Directory(_)) => Ok(()),
+                Some(Place::Server(_)) => refused(
+                    "its lookaside server is only read: set lookaside-staging to a file:/// address in registries.d",
+                ),
+                None => refused("no place is known: set lookaside-staging in registries.d"),
+            },
+        }
+    }
+
+    fn put_signatures(&self, manifest: &Digest, signatures: &[Signature]) -> Result<()> {
+        for kind in [Kind::Simple, Kind::Sigstore] {
+            let of_kind: Vec<Signature> =
+                signatures.iter().filter(|signature| signature.kind() == kind).cloned().collect();
+            if of_kind.is_empty() {
+                continue;
+            }
+            self.takes_signatures(kind)?;
+            match (kind, self.client.signature_config()?.writing(&self.reference)?) {
+                (Kind::Sigstore, _) => attachments::write(&self.client, &self.reference, manifest, &of_kind)?,
+                (Kind::Simple, Some(place)) => write_place(&place, manifest, &of_kind)?,
+                (Kind::Simple, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn signed_name(&self) -> Option<Reference> {
+        Some(self.reference.clone().with_default_tag())
     }
 
     fn skips_foreign_layers(&self) -> bool {

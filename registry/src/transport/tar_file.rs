@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const BLOCK: u64 = 512;
@@ -41,6 +41,8 @@ enum Member {
 pub struct TarFile {
     file: Arc<File>,
     name: String,
+    /// Where it lies, unless it came as a stream.
+    path: Option<PathBuf>,
     members: HashMap<String, Member>,
 }
 
@@ -56,10 +58,15 @@ impl TarFile {
             let count = read_up_to(&mut file, &mut magic).map_err(Error::file("read", path))?;
             file.seek(SeekFrom::Start(0)).map_err(Error::file("seek", path))?;
             if Packing::of(&magic[..count]) == Packing::Plain {
-                return Self::index(file, name);
+                return Ok(Self { path: Some(path.to_owned()), ..Self::index(file, name)? });
             }
         }
-        Self::from_reader(file, name, scratch)
+        Ok(Self { path: Some(path.to_owned()), ..Self::from_reader(file, name, scratch)? })
+    }
+
+    /// Where it lies, unless it came as a stream.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// Reads an archive from a stream; `name` is for messages.
@@ -93,7 +100,7 @@ impl TarFile {
     }
 
     fn index(file: File, name: String) -> Result<Self> {
-        let mut archive = Self { file: Arc::new(file), name, members: HashMap::new() };
+        let mut archive = Self { file: Arc::new(file), name, path: None, members: HashMap::new() };
         let length = archive.file.metadata().map_err(Error::stream(format!("stat {}", archive.name)))?.len();
         let mut extension = Extension::default();
         let mut position = 0;

@@ -24,6 +24,15 @@ pub fn sealed_program(name: &str, parts: &[&[u8]]) -> io::Result<OwnedFd> {
     fill_and_seal(file, parts)
 }
 
+/// An empty file in memory, to write and to read.
+pub fn scratch(name: &str) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC;
+    // Unknown before Linux 6.3, where every memory file was executable.
+    let file = rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| rustix::fs::memfd_create(name, flags))?;
+    Ok(file.into())
+}
+
 fn fill_and_seal(file: OwnedFd, parts: &[&[u8]]) -> io::Result<OwnedFd> {
     let mut file = File::from(file);
     for part in parts {

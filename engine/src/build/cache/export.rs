@@ -134,7 +134,9 @@ fn current(engine: &Engine, place: &Place, options: &RegistryOptions) -> Result<
 /// What is at the place, where that is a cache: what it has need not be sent.
 fn known(engine: &Engine, place: &Place, options: &RegistryOptions) -> Option<Loaded> {
     let source = place.source(engine, options).ok()??;
-    Loaded::read(source, &Platform::host()).ok()
+    // what may not be used is as good as nothing
+    let gate = engine.gate(options).ok()?;
+    Loaded::read(source, &Platform::host(), &gate).ok()
 }
 
 /// Names of the mounts that travel.

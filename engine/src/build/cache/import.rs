@@ -9,6 +9,7 @@ use crate::{Engine, Error, ErrorKind, Result};
 use builder::ports::RemoteCache;
 use oci::{ChainId, Descriptor, Digest, ImageConfig, MAX_CONFIG_BYTES, ManifestOrIndex, Platform, Raw};
 use registry::transport::read_blob;
+use registry::trust::Gate;
 use registry::{Source, Which};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -82,8 +83,9 @@ impl<'a> Imports<'a> {
     }
 
     fn load(&self, from: &CacheFrom) -> Result<Option<Loaded>> {
+        let gate = self.engine.gate(self.options)?;
         let read = |place: &Place| match place.source(self.engine, self.options)? {
-            Some(source) => Loaded::read(source, &self.platform).map(Some),
+            Some(source) => Loaded::read(source, &self.platform, &gate).map(Some),
             None => Ok(None),
         };
         match (read(&from.place), &from.otherwise) {
@@ -242,7 +244,7 @@ impl RemoteCache for Imports<'_> {
 
 impl Loaded {
     /// Reads a cache at a place.
-    pub(super) fn read(source: Box<dyn Source>, platform: &Platform) -> Result<Self> {
+    pub(super) fn read(source: Box<dyn Source>, platform: &Platform, gate: &Gate) -> Result<Self> {
         let place = source.describe();
         let failed = || crate::error::registry(format!("read the cache {place}"));
         let top = source.manifest(Which::Root).map_err(failed())?;
@@ -250,6 +252,8 @@ impl Loaded {
         let ManifestOrIndex::Manifest(manifest) = raw.value() else {
             return Err(Error::unsupported(place, "it is an index within an index"));
         };
+        // what it holds becomes part of images, as a base does
+        gate.may_be_used(&*source, &raw, Some(&top)).map_err(failed())?;
         let table = if manifest.config.media_type == CONFIG {
             Table::parse(&read_blob(&*source, &manifest.config, CONFIG_LIMIT).map_err(failed())?)?
         } else {
