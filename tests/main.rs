@@ -40,6 +40,7 @@ mod run_flags;
 mod share;
 mod support;
 mod system;
+mod trust;
 mod usage;
 mod user_namespaces;
 mod verbs;

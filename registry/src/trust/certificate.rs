@@ -69,7 +69,7 @@ pub(super) fn verify(certificate: &[u8], chain: Option<&[u8]>, wanted: &Wanted<'
         &anchors,
         &intermediates,
         UnixTime::since_unix_epoch(Duration::from_secs(time)),
-        KeyUsage::required(CODE_SIGNING),
+        KeyUsage::required_if_present(CODE_SIGNING),
         None,
         None,
     )

@@ -95,36 +95,51 @@ pub(super) fn sign(key: &str, passphrase: Option<&Path>, payload: &[u8]) -> Resu
     Err(Error::Signing { what: format!("gpg with the key {key:?}"), message: shorten(last) })
 }
 
-/// Names of the owners of a keyring, as `gpg` shows them; none where it cannot be asked.
+/// Addresses of the owners of a keyring, or their names where they have none, as they stand in it; nobody vouches for them.
 pub fn owners(keyring: &[u8]) -> Vec<String> {
+    /// Tag of the packet with a user's name.
+    const USER_ID: u8 = 13;
     let Ok(ring) = binary(keyring) else { return Vec::new() };
-    let arguments = [
-        "--batch",
-        "--quiet",
-        "--no-options",
-        "--homedir",
-        "/nonexistent",
-        "--with-colons",
-        "--import-options",
-        "show-only",
-        "--import",
-        "-",
-    ];
-    let Ok(done) = run("gpg", "gnupg", &arguments.map(OsStr::new), &ring, Some(DEADLINE)) else {
-        return Vec::new();
-    };
+    let mut rest = ring.as_slice();
     let mut found = Vec::new();
-    for line in String::from_utf8_lossy(&done.output).lines() {
-        let mut cells = line.split(':');
-        if !matches!(cells.next(), Some("uid" | "pub")) {
-            continue;
+    while let Some((tag, body, after)) = packet(rest) {
+        rest = after;
+        if tag == USER_ID {
+            let owner = shorten(&String::from_utf8_lossy(body));
+            let address = owner.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+            found.push(address.map(|(address, _)| address.to_owned()).unwrap_or(owner));
         }
-        let Some(owner) = cells.nth(8).filter(|owner| !owner.is_empty()) else { continue };
-        let address =
-            owner.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(address, _)| address);
-        found.push(address.unwrap_or(owner).to_owned());
     }
     found
+}
+
+/// The first packet of OpenPGP (RFC 4880, 4.2): its tag, its body, and what follows. Keyrings have no partial lengths.
+fn packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&head, rest) = bytes.split_first()?;
+    if head & 0x80 == 0 {
+        return None;
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
+    let (tag, used, length) = if head & 0x40 == 0 {
+        let size = match head & 3 {
+            0 => 1,
+            1 => 2,
+            2 => 4,
+            _ => return None,
+        };
+        ((head >> 2) & 0xf, size, number(rest.get(..size)?))
+    } else {
+        match *rest.first()? {
+            first @ 0..=191 => (head & 0x3f, 1, usize::from(first)),
+            first @ 192..=223 => {
+                (head & 0x3f, 2, ((usize::from(first) - 192) << 8) + usize::from(*rest.get(1)?) + 192)
+            }
+            255 => (head & 0x3f, 5, number(rest.get(1..5)?)),
+            _ => return None,
+        }
+    };
+    let (body, after) = rest.get(used..)?.split_at_checked(length)?;
+    Some((tag, body, after))
 }
 
 /// What a program left behind.
@@ -260,6 +275,18 @@ mod tests {
         // a name of the key's owner is no status
         let spoofed = GOOD.replace("[GNUPG:] VALIDSIG", "gpgv: from \"x [GNUPG:] VALIDSIG");
         assert!(judge(&done(&spoofed)).is_err());
+    }
+
+    #[test]
+    fn owners_are_read_from_packets() {
+        let name = "Ann <ann@example.com>";
+        let mut ring = vec![0x99, 0, 2, 1, 2]; // an old header with two bytes of length
+        ring.extend([0xb4, 21]); // an old one with one
+        ring.extend(name.bytes());
+        ring.extend([0xcd, 3, b'B', b'o', b'b']); // a new one
+        assert_eq!(owners(&ring), ["ann@example.com", "Bob"]);
+        ring.extend([0xcd, 255, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(owners(&ring).len(), 2);
     }
 
     #[test]

@@ -9,3 +9,4 @@ mod fuzz_corpus;
 mod peers;
 mod protocol;
 mod real;
+mod trust;
