@@ -3,6 +3,9 @@
 
 use crate::auth::challenge::{Challenge, parse_challenges};
 use crate::transport::{ArchiveKind, DockerArchive, Layout, Selector, Source, TarFile, Which, read_blob};
+use crate::trust::{
+    Kind, Origin, Payload, Place, Policy, PrivateKey, PublicKey, Requirement, Signature, SignatureConfig,
+};
 use crate::{Name, Reference, Registries};
 use oci::{Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Raw};
 use std::path::Path;
@@ -12,13 +15,17 @@ use std::sync::Arc;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 10] = [
     ("archive", archive),
     ("auth_file", auth_file),
     ("challenge", challenge),
     ("document", document),
+    ("policy", policy),
     ("reference", reference),
     ("registries", registries),
+    ("registries_d", registries_d),
+    ("signature", signature),
+    ("signing_key", signing_key),
 ];
 
 /// Image names: what is printed is read as the same name.
@@ -136,6 +143,84 @@ pub fn registries(bytes: &[u8]) {
             assert_eq!(Reference::parse(&full.to_string()).ok(), Some(full));
         }
     }
+}
+
+/// `policy.json`: there is always something that must hold, and nothing is let in by a text that was not understood.
+pub fn policy(bytes: &[u8]) {
+    let policy = match Policy::parse(bytes, "policy.json") {
+        Ok(policy) => policy,
+        Err(error) => return assert!(error.full_text().len() < 4096, "{error}"),
+    };
+    let Ok(name) = Reference::parse("r.example:5000/ns/a:1") else { return };
+    let origins = [
+        Origin::registry(&name),
+        Origin::path("dir", Path::new("/ns/a"), None),
+        Origin::path("oci", Path::new("/ns/a"), Some("1")),
+        Origin::unscoped("docker-archive"),
+        Origin::unscoped(""),
+    ];
+    for origin in &origins {
+        assert!(!policy.requirements(origin).is_empty());
+    }
+    let of_others = Origin::unscoped("no transport of anyone's");
+    assert_eq!(policy.requirements(&of_others), policy.default_requirements());
+    for requirement in policy.scopes().flat_map(|(_, _, list)| list) {
+        if let Requirement::SignedBy { identity, .. } | Requirement::SigstoreSigned { identity, .. } =
+            requirement
+        {
+            assert!(!identity.matches(Some(&name), "no name at all!"));
+            let _ = identity.matches(Some(&name), "r.example:5000/ns/a:1");
+        }
+    }
+}
+
+/// `registries.d`: places are absolute paths or web addresses, below which the repository stands as it is.
+pub fn registries_d(bytes: &[u8]) {
+    let mut config = SignatureConfig::default();
+    if let Err(error) = config.merge(bytes, "a.yaml") {
+        return assert!(error.full_text().len() < 4096, "{error}");
+    }
+    for name in ["docker.io/library/debian", "r.example/ns/a:1"] {
+        let Ok(name) = Reference::parse(name) else { continue };
+        let _ = config.attachments(&name);
+        for place in [config.reading(&name), config.writing(&name)].into_iter().flatten().flatten() {
+            match place {
+                Place::Directory(path) => assert!(path.is_absolute() && path.ends_with(name.repository())),
+                Place::Server(url) => assert!(url.starts_with("http") && url.ends_with(name.repository())),
+            }
+        }
+        let _ = config.nearest(&name.to_string());
+    }
+}
+
+/// Signatures, what is signed, and bundles of a transparency log: what is written is read as the same.
+pub fn signature(bytes: &[u8]) {
+    if let Ok(signature) = Signature::parse(bytes) {
+        assert_eq!(Signature::parse(&signature.to_bytes()), Ok(signature));
+    }
+    for kind in [Kind::Simple, Kind::Sigstore] {
+        if let Ok(payload) = Payload::parse(bytes, kind) {
+            assert_eq!(Payload::parse(&payload.write(kind, 1), kind), Ok(payload));
+        }
+    }
+    crate::trust::promises_of_bundle(bytes);
+}
+
+/// Keys, certificates and keyrings, PEM or DER.
+pub fn signing_key(bytes: &[u8]) {
+    for key in [PublicKey::parse_pem(bytes), PublicKey::parse_der(bytes)] {
+        match key {
+            Ok(key) => assert!(!key.verify(b"message", b"no signature")),
+            Err(message) => assert!(message.len() < 4096, "{message}"),
+        }
+    }
+    // without a passphrase, nothing costly is done
+    if let Ok(key) = PrivateKey::parse_pem(bytes, None) {
+        assert!(key.sign(b"message").is_ok());
+    }
+    crate::trust::promises_of_certificate(bytes);
+    let length: usize = crate::trust::owners(bytes).iter().map(String::len).sum();
+    assert!(length <= 4 * bytes.len() + 64);
 }
 
 /// Image archives. Headers whose sums are wrong are put right, which no mutation would do.

@@ -199,3 +199,17 @@ fn time(der: &mut Der<'_>) -> Parsed<i64> {
     let time = jiff::tz::TimeZone::UTC.to_timestamp(time).map_err(|_| odd())?;
     Ok(time.as_second())
 }
+
+/// Whatever the bytes are, reading them as certificates ends, and no chain of them is believed without authorities.
+pub(crate) fn promises_of_certificate(bytes: &[u8]) {
+    let _ = read(bytes);
+    let wanted = Wanted {
+        authorities: &[],
+        intermediates: &[],
+        time: 1_700_000_000,
+        oidc_issuer: None,
+        subject_email: None,
+        subject_hostname: None,
+    };
+    assert!(verify(bytes, Some(bytes), &wanted).is_err());
+}

@@ -47,4 +47,7 @@ pub use scope::Origin;
 pub use signature::{MAX_SIGNATURE, MAX_SIGNATURES, SIGSTORE_TYPE, Signature, Signatures};
 pub use signer::ImageSigner;
 
+pub(crate) use certificate::promises_of_certificate;
+pub(crate) use rekor::promises_of_bundle;
+
 pub(crate) use lookaside::{read_place, write_place};
