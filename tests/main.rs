@@ -30,6 +30,7 @@ mod listing;
 mod mounting;
 mod oci_runtime;
 mod platforms;
+mod registry_serve;
 mod remote_access;
 mod remote_add;
 mod reproducible;

@@ -1,9 +1,10 @@
 //! The REST service over the engine, for the clients of Docker and of Podman.
 //!
-//! So far it is the seam alone: how an engine's error becomes a status and a body on the wire. The routes come with
-//! the service; until then no command starts it.
+//! So far there are the registry that `davit registry serve` offers, and the seam of the service: how an engine's error
+//! becomes a status and a body on the wire. The service's routes come with it.
 #![forbid(unsafe_code)]
 
+pub mod registry;
 pub mod wire;
 
 use engine::ErrorKind;

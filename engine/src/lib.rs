@@ -21,6 +21,7 @@ mod mounting;
 pub mod oci_runtime;
 pub mod options;
 mod sandbox;
+pub mod share;
 pub mod spec;
 mod state;
 pub mod system;

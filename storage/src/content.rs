@@ -322,6 +322,19 @@ impl NewBlob {
     }
 }
 
+impl NewBlob {
+    /// As [`NewBlob::finish`], where the content has this digest; else nothing is kept. Returns the digest that it has.
+    pub fn finish_as(mut self, expected: &Digest) -> Result<Digest> {
+        let found = std::mem::replace(&mut self.digester, Digester::new()).finish();
+        if found == *expected {
+            std::mem::take(&mut self.writeback).finish(&self.file);
+            publish(&self.lease, &self.path, found.clone())?;
+            self.finished = true;
+        }
+        Ok(found)
+    }
+}
+
 impl Write for NewBlob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let length = self.file.write(bytes)?;

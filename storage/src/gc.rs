@@ -82,6 +82,8 @@ pub(crate) struct Contents {
     holds: Vec<Hold>,
     pub(crate) images: HashMap<Digest, ImageRecord>,
     pub(crate) cache: Vec<CacheRecord>,
+    /// Indexes that lists came as.
+    indexes: Vec<Digest>,
     traces: traces::Kept,
 }
 
@@ -96,10 +98,11 @@ impl Contents {
         let images = crate::records::list::<ImageRecord>(&store.path("images"))?;
         let images = images.into_iter().map(|image| (image.id.clone(), image)).collect();
         let cache = store.cache().list()?;
+        let indexes = store.lists().all()?.into_iter().filter_map(|list| list.index).collect();
         let images: HashMap<Digest, ImageRecord> = images;
         let keys = cache.iter().map(|record| record.key.as_str()).collect();
         let traces = traces::Kept::read(store, &|image| images.contains_key(image), &keys)?;
-        Ok(Self { blobs, snapshots, active, layers, live_leases, holds, images, cache, traces })
+        Ok(Self { blobs, snapshots, active, layers, live_leases, holds, images, cache, indexes, traces })
     }
 
     fn is_live(&self, record: &SnapshotRecord) -> Result<bool> {
@@ -137,6 +140,7 @@ impl Marks {
             marks.blobs.extend(record.blobs.iter().cloned());
         }
         marks.blobs.extend(contents.traces.blobs.iter().cloned());
+        marks.blobs.extend(contents.indexes.iter().cloned());
         for (key, record) in &contents.active {
             if marks.active.contains(key) || contents.is_live(record)? {
                 marks.active.insert(key.clone());

@@ -23,6 +23,9 @@ pub struct ListRecord {
     /// Annotations of the index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Digest of the index that it came as, which is in the store; none once it was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Digest>,
     /// When it was last changed, RFC 3339.
     pub updated: String,
 }
@@ -128,6 +131,10 @@ impl Lists<'_> {
     pub(crate) fn forget(&self, image: &Digest) -> Result<()> {
         for mut list in self.all()? {
             let before = list.entries.len();
+            // what is left is another list
+            if list.entries.iter().any(|entry| entry.image == *image) {
+                list.index = None;
+            }
             list.entries.retain(|entry| entry.image != *image);
             if list.entries.len() == before {
                 continue;
@@ -194,6 +201,7 @@ mod tests {
             reference: reference.to_owned(),
             entries: images.iter().map(entry).collect(),
             annotations: BTreeMap::new(),
+            index: None,
             updated: "2026-01-01T00:00:00Z".to_owned(),
         }
     }

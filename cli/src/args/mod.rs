@@ -196,6 +196,9 @@ pub(crate) enum DavitCommand {
     Pull(Deferred<PullArgs>),
     /// Send an image to a registry
     Push(Deferred<PushArgs>),
+    /// Be a registry
+    #[command(subcommand, arg_required_else_help = true)]
+    Registry(Deferred<RegistryCommand>),
     /// Give a container another name
     Rename(Deferred<RenameArgs>),
     /// Stop containers and start them again

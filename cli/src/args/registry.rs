@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
-use super::{PolicyArgs, SignArgs, parse_go_bool};
+use super::{Deferred, PolicyArgs, SignArgs, parse_go_bool};
 
 /// How a registry is reached.
 #[derive(Args, Clone, Debug)]
@@ -147,4 +147,27 @@ pub(crate) struct LogoutArgs {
     /// Registry, or repository of one
     #[arg(value_name = "REGISTRY", required_unless_present = "all")]
     pub(crate) registry: Option<String>,
+}
+
+/// `davit registry …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Offer the local store as a registry: other machines and tools pull from it and push to it
+    Serve(Deferred<RegistryServeArgs>),
+}
+
+/// `davit registry serve`
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "An image that is called localhost/app here is HOST:PORT/app there, and docker.io/library/debian is
+HOST:PORT/docker.io/library/debian, or HOST:PORT/library/debian for a mirror of Docker's hub. What is pushed to HOST:PORT/app
+is localhost/app here. There is neither encryption nor a password: listen on an address that only friends can reach."
+)]
+pub(crate) struct RegistryServeArgs {
+    /// Address and port to listen on; port 0 is a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: String,
+    /// Nothing can be pushed or deleted
+    #[arg(long, alias = "read-only")]
+    pub(crate) readonly: bool,
 }

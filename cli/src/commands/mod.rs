@@ -17,6 +17,7 @@ mod mounting;
 mod prune;
 mod registry;
 pub(crate) mod runtime;
+mod serve;
 mod system;
 mod trust;
 mod usage;
@@ -26,7 +27,8 @@ use engine::entry::{self, Needs};
 use engine::{Engine, EngineOptions};
 
 use crate::args::{
-    BuilderCommand, ContainerCommand, DavitCommand, Deferred, HealthcheckCommand, ImageCommand, SystemCommand,
+    BuilderCommand, ContainerCommand, DavitCommand, Deferred, HealthcheckCommand, ImageCommand,
+    RegistryCommand, SystemCommand,
 };
 use crate::error::{Failure, Outcome};
 use crate::output;
@@ -91,6 +93,9 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Logs(Deferred(args)) => logs::logs(&store(options)?, args),
         DavitCommand::ManPages(Deferred(args)) => system::man_pages(&args),
         DavitCommand::Manifest(Deferred(command)) => manifest::manifest(&store(options)?, command),
+        DavitCommand::Registry(Deferred(RegistryCommand::Serve(Deferred(args)))) => {
+            serve::serve(&store(options)?, &args)
+        }
         DavitCommand::Mount(Deferred(args)) => mounting::mount(&store(options)?, &args),
         DavitCommand::Unmount(Deferred(args)) => mounting::unmount(&store(options)?, &args),
         DavitCommand::Pause(Deferred(args)) => containers::pause(&store(options)?, args),

@@ -116,7 +116,7 @@ impl Images<'_> {
         change: impl FnOnce(Option<ListRecord>) -> Option<ListRecord>,
     ) -> Result<Option<ListRecord>> {
         let now = || Instant::now().rfc3339();
-        let change = |known| change(known).map(|list| ListRecord { updated: now(), ..list });
+        let change = |known| change(known).map(|list| ListRecord { updated: now(), index: None, ..list });
         self.engine.store()?.lists().change(reference, change).map_err(failed(reference))
     }
 
@@ -351,6 +351,7 @@ fn empty(reference: &str) -> ListRecord {
         reference: reference.to_owned(),
         entries: Vec::new(),
         annotations: BTreeMap::new(),
+        index: None,
         updated: String::new(),
     }
 }

@@ -14,6 +14,7 @@ mod trust;
 mod trust_policy;
 
 pub use lists::{EntryChange, ListAddRequest, ListCreateRequest};
+pub(crate) use outgoing::Outgoing;
 pub use outgoing::{ManifestSummary, Subject};
 pub use requests::*;
 

@@ -60,14 +60,14 @@ impl Named {
 
 /// An image or a list on its way out.
 #[derive(Debug)]
-pub(super) enum Outgoing {
+pub(crate) enum Outgoing {
     Image(Box<StoreSource>),
     List(Box<ListSource>),
 }
 
 /// The images of a list, and the index over them.
 #[derive(Debug)]
-pub(super) struct ListSource {
+pub(crate) struct ListSource {
     name: String,
     index: Raw<ManifestOrIndex>,
     sources: Vec<StoreSource>,
@@ -115,6 +115,7 @@ impl Engine {
                     reference: "of several platforms".to_owned(),
                     entries,
                     annotations: BTreeMap::new(),
+                    index: None,
                     updated: String::new(),
                 }))
             }
@@ -204,6 +205,16 @@ impl ListSource {
             && !entries.is_empty()
             && entries.iter().all(|entry| entry.media_type == media_type::DOCKER_MANIFEST)
             && (list.annotations.is_empty() || format == Some(ImageFormat::Docker));
+        // as it came, if its entries would still be the same
+        if format.is_none()
+            && let Some(digest) = &list.index
+            && let Ok(bytes) = store.content().read_verified(digest, oci::MAX_MANIFEST_BYTES)
+            && let Ok(raw) = Raw::<ManifestOrIndex>::parse_verified(bytes, None, digest)
+            && let ManifestOrIndex::Index(kept) = raw.value()
+            && kept.manifests.iter().map(|entry| &entry.digest).eq(entries.iter().map(|entry| &entry.digest))
+        {
+            return Ok(Self { name: list.reference.clone(), index: raw, sources, repository: None });
+        }
         let mut index = Index::new(entries);
         if docker {
             // lists of Docker's have no annotations, as images in its format
@@ -220,7 +231,7 @@ impl ListSource {
 
 impl Outgoing {
     /// The manifest, or the index.
-    pub(super) fn root(&self) -> &Raw<ManifestOrIndex> {
+    pub(crate) fn root(&self) -> &Raw<ManifestOrIndex> {
         match self {
             Outgoing::Image(source) => source.root(),
             Outgoing::List(list) => &list.index,
@@ -319,6 +330,11 @@ pub(super) fn send(
 }
 
 impl Images<'_> {
+    /// What a full name stands for, prepared to leave.
+    pub(crate) fn outgoing(&self, name: &str, lease: &Lease, compression: Compression) -> Result<Outgoing> {
+        self.engine.find_named(name)?.source(self.engine, lease, compression, None)
+    }
+
     /// Makes the manifest or index, and tells what it is known by.
     pub fn manifest(&self, subject: &Subject) -> Result<ManifestSummary> {
         let store = self.engine.store()?;

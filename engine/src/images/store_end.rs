@@ -328,7 +328,7 @@ pub(super) enum Form {
 
 /// Gives one image.
 #[derive(Debug)]
-pub(super) struct StoreSource {
+pub(crate) struct StoreSource {
     store: Store,
     manifest: Raw<ManifestOrIndex>,
     config: Raw<ImageConfig>,

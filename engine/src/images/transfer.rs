@@ -85,7 +85,7 @@ impl Engine {
     /// Receives the image of a source, if the policy allows it, and records it under these names. `authentic`: its manifest
     /// is its own, so that a later push sends the same bytes.
     #[allow(clippy::too_many_arguments, reason = "each is a different thing, and all are needed")]
-    pub(super) fn receive(
+    pub(crate) fn receive(
         &self,
         source: &dyn Source,
         selection: &Platform,
