@@ -255,6 +255,24 @@ fn sigstore_signatures_of_each_algorithm_are_made_and_verified() {
     lab.require(&lab.sigstore("p256.pub"));
     lab.pull("s/p256:1").ok();
 
+    // signing the same again adds nothing
+    let signatures = |repository: &str| {
+        let tag = lab.signature_tag(repository);
+        let raw = [
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            &format!("docker://{}", lab.name(&format!("{repository}:{tag}"))),
+        ];
+        let manifest: serde_json::Value = serde_json::from_str(&tool("skopeo", raw).ok()).unwrap();
+        manifest["layers"].as_array().unwrap().len()
+    };
+    assert_eq!(signatures("s/p256"), 2);
+    lab.push(&[&key], "s/p256:1").ok();
+    assert_eq!(signatures("s/p256"), 2);
+    lab.push(&[&key], "s/p256:3").ok();
+    assert_eq!(signatures("s/p256"), 3);
+
     // an independent program agrees about the bytes
     let tag = lab.signature_tag("s/rsa");
     let copied = lab.path("copied");
@@ -398,6 +416,11 @@ fn simple_signatures_are_made_and_verified_as_podman_does() {
     lab.pull("g/x:1").ok();
     lab.require(&format!("{},{}", signed_by(&keys), signed_by(&others)));
     lab.pull("g/x:1").ok();
+    // signing the same again adds nothing
+    let files = || tool("find", [lab.path("look").to_str().unwrap(), "-name", "signature-*"]).ok();
+    let before = files();
+    push(&ring, &["--sign-by=ann@example.com"], "g/x:1").ok();
+    assert_eq!(files(), before);
     push(&ring, &["--sign-by=nobody@example.com"], "g/x:2").fails(125, "nobody@example.com");
     push(&ring, &[], "g/y:1").ok();
     lab.pull("g/y:1").fails(125, "needs a simple signature and has none");

@@ -182,7 +182,11 @@ fn put_signatures(
             message: "it has no name to sign: push to a registry".to_owned(),
         })?;
         for signer in options.signers {
-            signatures.push(signer.sign(digest, &name)?);
+            // one signature for each push of the same image would soon be too many
+            let stored = destination.stored_signatures(digest, signer.kind())?;
+            if !signer.has_signed(&stored, digest, &name)? {
+                signatures.push(signer.sign(digest, &name)?);
+            }
         }
     }
     if signatures.is_empty() { Ok(()) } else { destination.put_signatures(digest, &signatures) }

@@ -195,6 +195,11 @@ impl Client {
         Ok(self.inner.signatures.get_or_init(|| config))
     }
 
+    /// Whether the registry of a name may be spoken to without verified TLS.
+    pub(crate) fn is_insecure(&self, reference: &Reference) -> bool {
+        self.insecure(reference)
+    }
+
     fn insecure(&self, reference: &Reference) -> bool {
         match self.inner.options.tls_verify {
             Some(verify) => !verify,

@@ -3,7 +3,7 @@
 
 use crate::client::Client;
 use crate::config::Endpoint;
-use crate::trust::{MAX_SIGNATURE, MAX_SIGNATURES, Signature};
+use crate::trust::{Budget, MAX_SIGNATURES, Signature};
 use crate::{Error, Reference, Result};
 use oci::{Descriptor, Digest, Manifest, ManifestOrIndex, Raw, media_type};
 use std::io::{Cursor, Read};
@@ -26,8 +26,10 @@ pub(super) fn read(client: &Client, endpoint: &Endpoint, digest: &Digest) -> Res
     };
     let manifest = own(&raw, &name)?;
     let mut found = Vec::new();
+    let mut budget = Budget::default();
     for layer in manifest.layers.iter().take(MAX_SIGNATURES) {
-        let reader = client.endpoint_blob(&name, endpoint.insecure, bounded(layer, &name)?, 0)?;
+        budget.take(layer.size, &name.to_string())?;
+        let reader = client.endpoint_blob(&name, endpoint.insecure, layer, 0)?;
         found.push(Signature::Sigstore {
             media_type: layer.media_type.clone(),
             payload: read_all(reader, layer, &name)?,
@@ -37,18 +39,17 @@ pub(super) fn read(client: &Client, endpoint: &Endpoint, digest: &Digest) -> Res
     Ok(found)
 }
 
+/// Reads the signatures that a manifest has in the registry itself.
+pub(super) fn stored(client: &Client, reference: &Reference, digest: &Digest) -> Result<Vec<Signature>> {
+    let insecure = client.is_insecure(reference);
+    read(client, &Endpoint { reference: reference.clone(), insecure, mirror: false }, digest)
+}
+
 fn own<'a>(raw: &'a Raw<ManifestOrIndex>, name: &Reference) -> Result<&'a Manifest> {
     raw.value().manifest().ok_or_else(|| Error::Signing {
         what: format!("signatures {name}"),
         message: "they are an index, not a manifest".to_owned(),
     })
-}
-
-fn bounded<'a>(layer: &'a Descriptor, name: &Reference) -> Result<&'a Descriptor> {
-    if layer.size > MAX_SIGNATURE {
-        return Err(Error::TooLarge { what: format!("a signature of {name}"), limit: MAX_SIGNATURE });
-    }
-    Ok(layer)
 }
 
 fn read_all(reader: impl Read, descriptor: &Descriptor, name: &Reference) -> Result<Vec<u8>> {

@@ -2,7 +2,7 @@
 
 use super::oci_layout::store_file;
 use super::{Blob, Destination, Placement, Source, Which, check_manifest};
-use crate::trust::{MAX_SIGNATURE, MAX_SIGNATURES, Origin, Signature, Signatures};
+use crate::trust::{Budget, MAX_SIGNATURE, MAX_SIGNATURES, Origin, Signature, Signatures};
 use crate::{Error, Result, files};
 use oci::{Descriptor, Digest, ManifestOrIndex, Raw};
 use std::io::{Read, Seek, SeekFrom};
@@ -61,9 +61,11 @@ impl Source for DirSource {
     fn signatures(&self, manifest: &Digest) -> Result<Signatures> {
         let prefix = self.prefix(manifest)?;
         let mut list = Vec::new();
+        let mut budget = Budget::default();
         for number in 1..=MAX_SIGNATURES {
             let path = self.path.join(format!("{prefix}signature-{number}"));
             let Some(bytes) = files::read_optional(&path, MAX_SIGNATURE)? else { break };
+            budget.take(bytes.len() as u64, &self.describe())?;
             let invalid = |message| Error::Signing { what: path.display().to_string(), message };
             list.push(Signature::parse(&bytes).map_err(invalid)?);
         }

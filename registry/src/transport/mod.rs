@@ -107,6 +107,11 @@ pub trait Destination: Send + Sync {
         })
     }
 
+    /// The signatures of a kind that are stored for a manifest or index.
+    fn stored_signatures(&self, _manifest: &Digest, _kind: Kind) -> Result<Vec<Signature>> {
+        Ok(Vec::new())
+    }
+
     /// Stores signatures of a manifest or index, besides those that are there.
     fn put_signatures(&self, _manifest: &Digest, signatures: &[Signature]) -> Result<()> {
         match signatures.first() {

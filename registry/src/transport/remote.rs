@@ -185,6 +185,14 @@ impl Destination for RemoteDestination {
         }
     }
 
+    fn stored_signatures(&self, manifest: &Digest, kind: Kind) -> Result<Vec<Signature>> {
+        match (kind, self.client.signature_config()?.writing(&self.reference)?) {
+            (Kind::Sigstore, _) => attachments::stored(&self.client, &self.reference, manifest),
+            (Kind::Simple, Some(place)) => read_place(&place, manifest, self.client.options()),
+            (Kind::Simple, None) => Ok(Vec::new()),
+        }
+    }
+
     fn put_signatures(&self, manifest: &Digest, signatures: &[Signature]) -> Result<()> {
         for kind in [Kind::Simple, Kind::Sigstore] {
             let of_kind: Vec<Signature> =

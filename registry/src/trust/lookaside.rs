@@ -1,7 +1,7 @@
 //! Lookaside places: `BASE/REPOSITORY@ALGORITHM=HEX/signature-N`, N from 1 until one is missing.
 
 use super::registries_d::Place;
-use super::signature::{MAX_SIGNATURE, MAX_SIGNATURES, Signature};
+use super::signature::{Budget, MAX_SIGNATURE, MAX_SIGNATURES, Signature};
 use crate::client::{ClientOptions, Download, download};
 use crate::{Error, Result, files};
 use oci::Digest;
@@ -21,6 +21,7 @@ fn parse(bytes: &[u8], what: &str) -> Result<Signature> {
 /// Reads the signatures of a manifest.
 pub(crate) fn read_place(place: &Place, digest: &Digest, options: &ClientOptions) -> Result<Vec<Signature>> {
     let mut found = Vec::new();
+    let mut budget = Budget::default();
     for number in 1..=MAX_SIGNATURES {
         let (bytes, what) = match place {
             Place::Directory(path) => {
@@ -34,6 +35,7 @@ pub(crate) fn read_place(place: &Place, digest: &Digest, options: &ClientOptions
             }
         };
         let Some(bytes) = bytes else { break };
+        budget.take(bytes.len() as u64, &what)?;
         found.push(parse(&bytes, &what)?);
     }
     Ok(found)

@@ -44,6 +44,7 @@ pub use policy::{Keyless, Material, Policy, Requirement, Signer};
 pub use private_key::{KeyError, PrivateKey};
 pub use registries_d::{Namespace, Place, SignatureConfig, SignaturePaths};
 pub use scope::Origin;
+pub(crate) use signature::Budget;
 pub use signature::{MAX_SIGNATURE, MAX_SIGNATURES, SIGSTORE_TYPE, Signature, Signatures};
 pub use signer::ImageSigner;
 

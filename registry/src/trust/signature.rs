@@ -2,6 +2,7 @@
 
 use super::json::{Parsed, Strict};
 use super::payload::Kind;
+use crate::{Error, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub(super) const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 pub(super) const CHAIN: &str = "dev.sigstore.cosign/chain";
 /// Most bytes of one signature.
 pub const MAX_SIGNATURE: u64 = 4 << 20;
+/// Most bytes of all signatures of one image.
+const MAX_ALL_SIGNATURES: u64 = 16 << 20;
 /// Most signatures of one image that are looked at.
 pub const MAX_SIGNATURES: usize = 128;
 
@@ -95,6 +98,25 @@ impl Signature {
     }
 }
 
+/// Counts the bytes of an image's signatures, which come from strangers.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(u64);
+
+impl Budget {
+    /// Takes these bytes in; fails when there are too many.
+    pub(crate) fn take(&mut self, bytes: u64, place: &str) -> Result<()> {
+        self.0 = self.0.saturating_add(bytes);
+        if bytes > MAX_SIGNATURE {
+            return Err(Error::TooLarge { what: format!("a signature of {place}"), limit: MAX_SIGNATURE });
+        }
+        if self.0 > MAX_ALL_SIGNATURES {
+            let what = format!("the signatures of {place} together");
+            return Err(Error::TooLarge { what, limit: MAX_ALL_SIGNATURES });
+        }
+        Ok(())
+    }
+}
+
 /// The signatures of an image, and what could not be looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signatures {
@@ -108,6 +130,16 @@ pub struct Signatures {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn bytes_are_bounded_one_by_one_and_together() {
+        assert!(Budget::default().take(MAX_SIGNATURE + 1, "x").is_err());
+        let mut budget = Budget::default();
+        for _ in 0..4 {
+            budget.take(MAX_SIGNATURE, "x").unwrap();
+        }
+        assert!(budget.take(1, "x").is_err());
+    }
 
     #[test]
     fn what_is_written_is_read() {

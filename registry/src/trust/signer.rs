@@ -32,6 +32,26 @@ impl ImageSigner {
         }
     }
 
+    /// Whether one of these signatures is this signer's, for a manifest under a name.
+    pub fn has_signed(&self, signatures: &[Signature], digest: &Digest, name: &Reference) -> Result<bool> {
+        let wanted = Payload { digest: digest.clone(), reference: name.to_string() };
+        for signature in signatures {
+            let said = match (self, signature) {
+                (Self::Gpg { key, .. }, Signature::Simple(message)) => {
+                    gpg::own(key, message)?.and_then(|text| Payload::parse(&text, Kind::Simple).ok())
+                }
+                (Self::Sigstore(key), Signature::Sigstore { payload, annotations, .. }) => {
+                    sigstore::own(key, payload, annotations)
+                }
+                _ => None,
+            };
+            if said.as_ref() == Some(&wanted) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Signs a manifest under a name, which has a tag or a digest.
     pub fn sign(&self, digest: &Digest, name: &Reference) -> Result<Signature> {
         let payload = Payload { digest: digest.clone(), reference: name.to_string() };

@@ -126,6 +126,19 @@ fn keys(material: &Material, what: &str) -> Result<Vec<PublicKey>> {
     parsed.collect()
 }
 
+/// What a signature says, if this key made it.
+pub(super) fn own(
+    key: &PrivateKey,
+    payload: &[u8],
+    annotations: &BTreeMap<String, String>,
+) -> Option<Payload> {
+    let signature = base64(annotations.get(SIGNATURE)?)?;
+    if !key.made(payload, &signature) {
+        return None;
+    }
+    Payload::parse(payload, Kind::Sigstore).ok()
+}
+
 /// Makes a signature. `created` is in seconds since 1970.
 pub(super) fn sign(key: &PrivateKey, payload: &Payload, created: i64) -> Parsed<Signature> {
     let payload = payload.write(Kind::Sigstore, created);
