@@ -635,3 +635,41 @@ fn without_gnupg_simple_signatures_are_refused_by_name() {
     bare(&["push", "-q", "--tls-verify=false", "--sign-by=a", "busybox", &lab.name("n/y:1")])
         .fails(125, "gpg: it is not installed");
 }
+
+#[test]
+fn an_ordinary_user_signs_and_verifies() {
+    let lab = crate::rootless::Rootless::new();
+    let registry = Registry::start(Access::Plain);
+    let name = format!("{}/u/x:1", registry.host);
+    let home = lab.dir.path();
+    let as_user = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "davit-test", "--regid", "davit-test", "--init-groups", "--", program]);
+        finish(command.args(arguments).env("HOME", home).current_dir(home))
+    };
+    let gpg = ["--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "", "--quick-gen-key"];
+    as_user("gpg", &[&gpg[..], &["Ulf <ulf@example.com>", "ed25519", "sign", "never"]].concat()).ok();
+    let keys = home.join("ulf.gpg");
+    as_user("gpg", &["--batch", "--export", "--output", keys.to_str().unwrap()]).ok();
+    lab.run(&["import", "-q", "busybox.tar", "busybox"]).ok();
+    lab.run(&["push", "-q", "--tls-verify=false", "--sign-by=ulf@example.com", "busybox", &name]).ok();
+    let kept = tool(
+        "find",
+        [home.join(".local/share/containers/sigstore").to_str().unwrap(), "-name", "signature-1"],
+    )
+    .ok();
+    assert!(kept.contains("/u/x@sha256="), "{kept}");
+    // the user's own policy, made by davit where there is none
+    lab.run(&["image", "trust", "set", "-t", "reject", "default"]).ok();
+    let policy = home.join(".config/containers/policy.json");
+    let before =
+        std::fs::read_to_string(&policy).unwrap_or_else(|error| panic!("{}: {error}", policy.display()));
+    assert!(before.contains("reject"));
+    lab.run(&["pull", "-q", "--tls-verify=false", &name]).fails(125, "it is rejected");
+    lab.run(&["image", "trust", "set", "-f", keys.to_str().unwrap(), &registry.host]).ok();
+    lab.run(&["pull", "-q", "--tls-verify=false", &name]).ok();
+    lab.run(&["push", "-q", "--tls-verify=false", "busybox", &format!("{}/u/y:1", registry.host)]).ok();
+    lab.run(&["pull", "-q", "--tls-verify=false", &format!("{}/u/y:1", registry.host)])
+        .fails(125, "has none");
+    as_user("gpgconf", &["--kill", "all"]);
+}

@@ -257,11 +257,16 @@ impl Config {
             .collect()
     }
 
-    /// The policy that is changed when none was chosen: the one that counts, else the one that would.
-    pub(crate) fn policy_to_change(&self) -> PathBuf {
+    /// The policy that counts; `None` where there is none.
+    pub(crate) fn policy_in_use(&self) -> Option<PathBuf> {
+        self.policy_files().into_iter().find(|file| file.exists())
+    }
+
+    /// The policy that is written when none was chosen: root's is the system's unless there is one of its own.
+    pub(crate) fn policy_to_write(&self) -> PathBuf {
         let mut files = self.policy_files();
-        let present = files.iter().position(|file| file.exists());
-        files.swap_remove(present.unwrap_or(if self.identity.rootless { 0 } else { files.len() - 1 }))
+        let own = self.identity.rootless || files[0].exists();
+        if own { files.swap_remove(0) } else { files.swap_remove(files.len() - 1) }
     }
 
     /// Where signatures lie.

@@ -12,12 +12,11 @@ const NO_SCOPE: &str = "";
 impl Images<'_> {
     /// The bytes of a policy, a chosen one or the one that counts.
     pub fn trust_raw(&self, policy: Option<&Path>) -> Result<Vec<u8>> {
-        let config = self.engine.config();
-        let path = policy.map_or_else(|| config.policy_to_change(), Path::to_owned);
+        let chosen = policy.map(Path::to_owned).or_else(|| self.engine.config().policy_in_use());
+        let missing = |name: String| Error::NotFound { what: "policy", name };
+        let path = chosen.ok_or_else(|| missing("policy.json: every image may be used".to_owned()))?;
         std::fs::read(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::NotFound { what: "policy", name: path.display().to_string() }
-            }
+            std::io::ErrorKind::NotFound => missing(path.display().to_string()),
             _ => Error::os(format!("read {}", path.display()), error),
         })
     }
@@ -57,14 +56,21 @@ impl Images<'_> {
     /// Changes a policy; returns its file.
     pub fn trust_set(&self, request: &TrustSetRequest) -> Result<PathBuf> {
         let requirements = requirements(request)?;
-        let path = request.policy.clone().unwrap_or_else(|| self.engine.config().policy_to_change());
+        let config = self.engine.config();
+        let path = request.policy.clone().unwrap_or_else(|| config.policy_to_write());
         // a link leads to the file that is replaced
         let path = path.canonicalize().unwrap_or(path);
         let failed = || crate::error::registry(format!("change the policy {}", path.display()));
         let what = || format!("policy {}", path.display());
-        let mut policy = match Policy::load_optional(&path).map_err(failed())? {
+        // a user's first own policy begins as what counted until now
+        let base = match &request.policy {
+            None if !path.exists() => config.policy_in_use(),
+            _ => Some(path.clone()),
+        };
+        let old = base.as_deref().map(Policy::load_optional).transpose().map_err(failed())?.flatten();
+        let mut policy = match old {
             // it was just read strictly, so no key stands twice
-            Some(_) => serde_json::from_slice(&self.trust_raw(Some(&path))?)
+            Some(_) => serde_json::from_slice(&self.trust_raw(base.as_deref())?)
                 .map_err(|error| Error::invalid(what(), error.to_string()))?,
             None => Value::Object(Map::new()),
         };
