@@ -120,7 +120,7 @@ pub fn copy(source: &dyn Source, destination: &dyn Destination, options: &CopyOp
         (ManifestOrIndex::Manifest(manifest), _) => {
             admit(&top, None)?;
             copy_blobs(source, destination, manifest, options, &mut tally)?;
-            put_signatures(source, destination, &top, options)?;
+            put_signatures(source, destination, &top, Placement::Root, options)?;
             destination.put_manifest(&top, Placement::Root)?;
             top
         }
@@ -131,7 +131,7 @@ pub fn copy(source: &dyn Source, destination: &dyn Destination, options: &CopyOp
             };
             admit(&raw, Some(&top))?;
             copy_blobs(source, destination, manifest, options, &mut tally)?;
-            put_signatures(source, destination, &raw, options)?;
+            put_signatures(source, destination, &raw, Placement::Root, options)?;
             destination.put_manifest(&raw, Placement::Root)?;
             raw
         }
@@ -148,10 +148,10 @@ pub fn copy(source: &dyn Source, destination: &dyn Destination, options: &CopyOp
                 };
                 admit(&raw, Some(&top))?;
                 copy_blobs(source, destination, manifest, options, &mut tally)?;
-                put_signatures(source, destination, &raw, options)?;
+                put_signatures(source, destination, &raw, Placement::Entry, options)?;
                 destination.put_manifest(&raw, Placement::Entry)?;
             }
-            put_signatures(source, destination, &top, options)?;
+            put_signatures(source, destination, &top, Placement::Root, options)?;
             destination.put_manifest(&top, Placement::Root)?;
             top
         }
@@ -172,6 +172,7 @@ fn put_signatures(
     source: &dyn Source,
     destination: &dyn Destination,
     manifest: &Raw<ManifestOrIndex>,
+    placement: Placement,
     options: &CopyOptions<'_>,
 ) -> Result<()> {
     let digest = manifest.digest();
@@ -189,7 +190,7 @@ fn put_signatures(
             }
         }
     }
-    if signatures.is_empty() { Ok(()) } else { destination.put_signatures(digest, &signatures) }
+    if signatures.is_empty() { Ok(()) } else { destination.put_signatures(digest, placement, &signatures) }
 }
 
 /// Reads the manifest for a platform out of an index; a manifest is given back as it is.

@@ -2,7 +2,9 @@
 
 use super::oci_layout::store_file;
 use super::{Blob, Destination, Placement, Source, Which, check_manifest};
-use crate::trust::{Budget, MAX_SIGNATURE, MAX_SIGNATURES, Origin, Signature, Signatures};
+use crate::trust::{
+    Budget, Kind, MAX_SIGNATURE, MAX_SIGNATURES, Origin, Signature, Signatures, add_signature,
+};
 use crate::{Error, Result, files};
 use oci::{Descriptor, Digest, ManifestOrIndex, Raw};
 use std::io::{Read, Seek, SeekFrom};
@@ -121,6 +123,23 @@ impl Destination for DirDestination {
 
     fn put_blob(&self, blob: &Blob<'_>) -> Result<()> {
         store_file(blob, &self.path.join(blob.descriptor().digest.hex()))
+    }
+
+    fn takes_signatures(&self, _kind: Kind) -> Result<()> {
+        Ok(())
+    }
+
+    fn put_signatures(
+        &self,
+        manifest: &Digest,
+        placement: Placement,
+        signatures: &[Signature],
+    ) -> Result<()> {
+        let prefix = match placement {
+            Placement::Root => String::new(),
+            Placement::Entry => format!("{}.", manifest.hex()),
+        };
+        signatures.iter().try_for_each(|signature| add_signature(&self.path, &prefix, &signature.to_bytes()))
     }
 
     fn put_manifest(&self, raw: &Raw<ManifestOrIndex>, placement: Placement) -> Result<()> {

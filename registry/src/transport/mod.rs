@@ -113,7 +113,12 @@ pub trait Destination: Send + Sync {
     }
 
     /// Stores signatures of a manifest or index, besides those that are there.
-    fn put_signatures(&self, _manifest: &Digest, signatures: &[Signature]) -> Result<()> {
+    fn put_signatures(
+        &self,
+        _manifest: &Digest,
+        _placement: Placement,
+        signatures: &[Signature],
+    ) -> Result<()> {
         match signatures.first() {
             Some(signature) => self.takes_signatures(signature.kind()),
             None => Ok(()),

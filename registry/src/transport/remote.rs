@@ -193,7 +193,12 @@ impl Destination for RemoteDestination {
         }
     }
 
-    fn put_signatures(&self, manifest: &Digest, signatures: &[Signature]) -> Result<()> {
+    fn put_signatures(
+        &self,
+        manifest: &Digest,
+        _placement: Placement,
+        signatures: &[Signature],
+    ) -> Result<()> {
         for kind in [Kind::Simple, Kind::Sigstore] {
             let of_kind: Vec<Signature> =
                 signatures.iter().filter(|signature| signature.kind() == kind).cloned().collect();

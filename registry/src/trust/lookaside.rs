@@ -8,6 +8,12 @@ use oci::Digest;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
+
+/// What the name of a signature that is being written begins with.
+const TEMPORARY: &str = ".signature.";
+/// A signature that was not finished for so long never will be.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// What follows the address of a repository.
 fn suffix(digest: &Digest) -> String {
@@ -88,15 +94,28 @@ pub(crate) fn write_place(place: &Place, digest: &Digest, signatures: &[Signatur
         .create(&directory)
         .map_err(Error::file("create directory", &directory))?;
     for signature in signatures {
-        add(&directory, &signature.to_bytes())?;
+        add(&directory, "", &signature.to_bytes())?;
     }
     Ok(())
 }
 
-/// Writes `signature-N` with the first N that is free.
-pub(crate) fn add(directory: &Path, bytes: &[u8]) -> Result<()> {
+/// Removes what a killed writer left. Nothing depends on it, so that a failure is no matter.
+fn sweep(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let own = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if own && age().is_some_and(|age| age > ABANDONED) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Writes `PREFIXsignature-N` with the first N that is free, unless one has the same bytes.
+pub(crate) fn add(directory: &Path, prefix: &str, bytes: &[u8]) -> Result<()> {
+    sweep(directory);
     // Whole before it has its name: a reader takes what it finds.
-    let temporary = directory.join(format!(".signature.{}.tmp", files::random_hex()));
+    let temporary = directory.join(format!("{TEMPORARY}{}.tmp", files::random_hex()));
     let written = (|| {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
@@ -107,7 +126,7 @@ pub(crate) fn add(directory: &Path, bytes: &[u8]) -> Result<()> {
         file.write_all(bytes).map_err(Error::file("write", &temporary))?;
         file.sync_data().map_err(Error::file("sync", &temporary))?;
         for number in 1..=MAX_SIGNATURES {
-            let path = directory.join(format!("signature-{number}"));
+            let path = directory.join(format!("{prefix}signature-{number}"));
             match std::fs::hard_link(&temporary, &path) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -147,6 +166,17 @@ mod tests {
         assert_eq!(read_place(&place, &digest, &options).unwrap(), [one, two]);
         let directory = dir.path().join(format!("ns/repo@sha256={}", digest.hex()));
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 2);
+        let old = std::time::SystemTime::now() - 2 * ABANDONED;
+        for (name, time) in [(".signature.old.tmp", Some(old)), (".signature.new.tmp", None)] {
+            let file = std::fs::File::create(directory.join(name)).unwrap();
+            if let Some(time) = time {
+                file.set_modified(time).unwrap();
+            }
+        }
+        write_place(&place, &digest, &[Signature::Simple(vec![0x90, 3])]).unwrap();
+        assert!(
+            !directory.join(".signature.old.tmp").exists() && directory.join(".signature.new.tmp").exists()
+        );
         std::fs::write(directory.join("signature-1"), "text").unwrap();
         assert!(read_place(&place, &digest, &options).is_err());
     }

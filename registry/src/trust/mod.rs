@@ -51,4 +51,4 @@ pub use signer::ImageSigner;
 pub(crate) use certificate::promises_of_certificate;
 pub(crate) use rekor::promises_of_bundle;
 
-pub(crate) use lookaside::{read_place, write_place};
+pub(crate) use lookaside::{add as add_signature, read_place, write_place};

@@ -176,3 +176,62 @@ fn open_box(key: &[u8; 32], nonce: &[u8; 24], sealed: &[u8]) -> Option<Vec<u8>> 
     stream.apply_keystream(&mut plain);
     Some(plain)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    /// Locked by another program, see `testdata/trust/README.md`.
+    const SEALED: &str = include_str!("../../../testdata/trust/sealed.key");
+    const PUBLIC: &[u8] = include_bytes!("../../../testdata/trust/sealed.pub");
+
+    fn parse(text: &str, passphrase: &str) -> Result<PrivateKey, KeyError> {
+        PrivateKey::parse_pem(text.as_bytes(), Some(&Secret::new(passphrase)))
+    }
+
+    /// The key with something else in what describes its lock.
+    fn changed(from: &str, to: &str) -> String {
+        let body: String = SEALED.lines().filter(|line| !line.starts_with('-')).collect();
+        let text = String::from_utf8(STANDARD.decode(body).unwrap()).unwrap();
+        assert!(text.contains(from), "{text}");
+        let label = "ENCRYPTED SIGSTORE PRIVATE KEY";
+        let body = STANDARD.encode(text.replacen(from, to, 1));
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    }
+
+    #[test]
+    fn a_locked_key_opens_and_fits_its_public_half() {
+        let key = parse(SEALED, "davit").unwrap();
+        let signature = key.sign(b"message").unwrap();
+        let public = crate::trust::PublicKey::parse_pem(PUBLIC).unwrap();
+        assert!(public.verify(b"message", &signature) && !public.verify(b"other", &signature));
+        assert!(key.made(b"message", &signature) && !key.made(b"other", &signature));
+        assert!(matches!(parse(SEALED, "Davit"), Err(KeyError::Passphrase(_))));
+        assert!(matches!(PrivateKey::parse_pem(SEALED.as_bytes(), None), Err(KeyError::Passphrase(_))));
+    }
+
+    #[test]
+    fn what_would_cost_too_much_or_is_not_known_is_refused() {
+        for (from, to) in [
+            ("32768", "1073741824"),
+            ("32768", "32767"),
+            ("32768", "-1"),
+            ("\"r\":8", "\"r\":4096"),
+            ("\"p\":1", "\"p\":1000000"),
+            ("scrypt", "argon2"),
+            ("nacl/secretbox", "none"),
+            ("\"nonce\":\"", "\"nonce\":\"AAAA"),
+            ("\"kdf\"", "\"kdf\":{},\"kdf\""),
+        ] {
+            assert!(matches!(parse(&changed(from, to), "davit"), Err(KeyError::Other(_))), "{to}");
+        }
+        // one bit of what is locked
+        assert!(matches!(
+            parse(&changed("ciphertext\":\"u", "ciphertext\":\"v"), "davit"),
+            Err(KeyError::Passphrase(_))
+        ));
+    }
+}

@@ -302,3 +302,37 @@ fn certificates_of_ones_own_authorities_are_valid_now() {
     let eve = Made::new(&lab, "eve").with(&[(CERTIFICATE, &certificate)]);
     assert!(judged(&requirement(&format!("{email},{middle}")), eve).contains("does not fit"));
 }
+
+#[test]
+fn signatures_go_along_where_they_are_asked_to() {
+    use registry::transport::{DirDestination, DirSource};
+    use registry::{CopyOptions, Selection, copy};
+    let lab = Lab::new();
+    let manifest = Manifest::new(Descriptor::of(oci::media_type::OCI_CONFIG, b"{}"), Vec::new());
+    let manifest = Raw::from_value(ManifestOrIndex::Manifest(manifest)).unwrap();
+    let index = oci::Index::new(vec![manifest.descriptor()]);
+    let index = Raw::from_value(ManifestOrIndex::Index(index)).unwrap();
+    let from = lab.path("from");
+    std::fs::create_dir(&from).unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(from.join(name), bytes).unwrap();
+    write("version", b"Directory Transport Version: 1.1\n");
+    write("manifest.json", index.bytes());
+    write(&format!("{}.manifest.json", manifest.digest().hex()), manifest.bytes());
+    write(Digest::of(b"{}").hex(), b"{}");
+    let [one, two] = [1, 2].map(|byte| Signature::Simple(vec![0x90, byte]));
+    write("signature-1", &one.to_bytes());
+    write(&format!("{}.signature-1", manifest.digest().hex()), &two.to_bytes());
+    let source = DirSource::open(&from).unwrap();
+    for (keep, expected) in [(false, [Vec::new(), Vec::new()]), (true, [vec![one], vec![two]])] {
+        let to = lab.path(if keep { "with" } else { "without" });
+        let destination = DirDestination::create(&to).unwrap();
+        let options =
+            CopyOptions { selection: Selection::All, keep_signatures: keep, ..CopyOptions::default() };
+        for _ in 0..2 {
+            copy(&source, &destination, &options).unwrap();
+        }
+        let found = DirSource::open(&to).unwrap();
+        let of = |digest: &Digest| found.signatures(digest).unwrap().list;
+        assert_eq!([of(index.digest()), of(manifest.digest())], expected);
+    }
+}
