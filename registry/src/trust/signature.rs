@@ -55,9 +55,6 @@ impl Signature {
 
     /// Parses a signature as directories and lookaside servers keep it.
     pub fn parse(bytes: &[u8]) -> Parsed<Self> {
-        if let Some(rest) = bytes.strip_prefix(SIMPLE_FILE) {
-            return Ok(Self::Simple(rest.to_owned()));
-        }
         if let Some(rest) = bytes.strip_prefix(SIGSTORE_FILE) {
             let mut object = Strict::parse(rest)?.object("the signature")?;
             let media_type = object.text("mimeType")?;
@@ -74,9 +71,11 @@ impl Signature {
             }
             return Ok(Self::Sigstore { media_type, payload, annotations });
         }
-        match bytes.first() {
+        // the name of the kind may be left out
+        let message = bytes.strip_prefix(SIMPLE_FILE).unwrap_or(bytes);
+        match message.first() {
             // a packet of OpenPGP has the highest bit set; armour is not used for signatures
-            Some(first) if first & 0x80 != 0 => Ok(Self::Simple(bytes.to_owned())),
+            Some(first) if first & 0x80 != 0 => Ok(Self::Simple(message.to_owned())),
             Some(_) => Err("it is neither a GPG message nor a sigstore signature".to_owned()),
             None => Err("it is empty".to_owned()),
         }
@@ -151,8 +150,16 @@ mod tests {
         for signature in [sigstore, Signature::Simple(vec![0x90, 1, 2])] {
             assert_eq!(Signature::parse(&signature.to_bytes()).unwrap(), signature);
         }
-        assert_eq!(Signature::parse(b"\0simple-signing\nx").unwrap(), Signature::Simple(b"x".to_vec()));
-        for bad in [&b""[..], b"text", b"\0other\n{}", b"\0sigstore-json\n{}", b"\0sigstore-json\n"] {
+        let simple = Signature::Simple(vec![0x90]);
+        assert_eq!(Signature::parse(b"\0simple-signing\n\x90").unwrap(), simple);
+        for bad in [
+            &b""[..],
+            b"text",
+            b"\0other\n{}",
+            b"\0simple-signing\nx",
+            b"\0sigstore-json\n{}",
+            b"\0sigstore-json\n",
+        ] {
             assert!(Signature::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod archives;
+mod attachments;
 mod authentication;
 mod faults;
 mod fixture;
