@@ -312,3 +312,19 @@ fn docker_runs_containers_by_our_runtime() {
     );
     assert_eq!(tool("script", ["-qec", &words, "/dev/null"]).ok().trim(), "/dev/pts/0");
 }
+
+#[test]
+fn dockerd_pulls_from_davit_and_pushes_to_it() {
+    let docker = Dockerd::start();
+    let davit = Davit::with_busybox();
+    davit.build("app", "FROM busybox\nRUN echo served > /f\n", &[]).ok();
+    let served = crate::registry_serve::serve(davit, &[]);
+    let name = format!("{}/app", served.host);
+    docker.run(&["pull", "-q", &name]).ok();
+    let id = served.davit.run(["images", "-q", "--no-trunc", "app"]).ok();
+    assert_eq!(docker.id(&name), id);
+    let back = format!("{}/back:1", served.host);
+    docker.run(&["tag", &name, &back]).ok();
+    docker.run(&["push", &back]).ok();
+    assert_eq!(served.davit.sh("localhost/back:1", "cat /f"), "served");
+}

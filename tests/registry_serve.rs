@@ -7,13 +7,13 @@ use std::process::{Child, Stdio};
 use crate::support::{Davit, mounts_below, processes_with, tool, wait_until};
 
 /// A davit that serves its store.
-struct Served {
-    davit: Davit,
+pub(crate) struct Served {
+    pub davit: Davit,
     child: Child,
-    host: String,
+    pub host: String,
 }
 
-fn serve(davit: Davit, options: &[&str]) -> Served {
+pub(crate) fn serve(davit: Davit, options: &[&str]) -> Served {
     let mut command = davit.command();
     command.args(["registry", "serve", "--listen", "127.0.0.1:0"]).args(options).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -330,4 +330,26 @@ fn many_at_once_and_an_orderly_end() {
             < 100_000
     );
     assert!(processes_with(davit.dir.path().to_str().unwrap()).is_empty());
+}
+
+#[test]
+fn oci_client_pulls_and_pushes() {
+    use oci_client::client::{ClientConfig, ClientProtocol, Config};
+    use oci_client::secrets::RegistryAuth;
+    let served = serve(two_layers(), &[]);
+    // it has no crypto provider of its own
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let peer =
+            oci_client::Client::new(ClientConfig { protocol: ClientProtocol::Http, ..Default::default() });
+        let accepted = vec![oci::media_type::OCI_LAYER_GZIP];
+        let from: oci_client::Reference = served.name("app:latest").parse().unwrap();
+        let pulled = peer.pull(&from, &RegistryAuth::Anonymous, accepted).await.unwrap();
+        assert_eq!(pulled.layers.len(), 3);
+        let config = Config::oci_v1(pulled.config.data.to_vec(), None);
+        let to: oci_client::Reference = served.name("peer/app:1").parse().unwrap();
+        peer.push(&to, &pulled.layers, config, &RegistryAuth::Anonymous, None).await.unwrap();
+    });
+    assert_eq!(served.davit.sh("localhost/peer/app:1", "cat /f"), "served");
 }
