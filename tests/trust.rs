@@ -159,6 +159,20 @@ fn without_a_policy_everything_may_be_used_and_with_one_what_it_says() {
     lab.davit.run(["build", "--tls-verify=false", "--progress=plain", path]).fails(125, "may not be used");
     lab.davit.run(["run", "--rm", "--tls-verify=false", &lab.name("b/x:1")]).fails(125, "may not be used");
     lab.push(&[], "b/x:2").ok();
+    lab.davit.run(["manifest", "create", "list"]).ok();
+    let add = ["manifest", "add", "--tls-verify=false", "list", &lab.name("b/x:1")];
+    lab.davit.run(add).fails(125, "may not be used");
+    // nor is a cache of builds, whose layers would become part of images
+    let cache = lab.name("b/cache");
+    let context = crate::support::context("FROM busybox\nRUN echo made > /made\n", &[]);
+    let path = context.path().to_str().unwrap();
+    let to = format!("--cache-to={cache}");
+    lab.davit.run(["build", "--tls-verify=false", "--progress=plain", &to, path]).ok();
+    lab.davit.run(["builder", "prune", "-af"]).ok();
+    let from = format!("--cache-from={cache}");
+    let built = lab.davit.run(["build", "--tls-verify=false", "--progress=plain", &from, path]);
+    built.ok();
+    assert!(built.stderr.contains("may not be used"), "{built:?}");
 
     // another policy for one command, which must be one
     let other = lab.path("other.json");
