@@ -81,7 +81,6 @@ struct Inner {
     host: OnceLock<spec::Host>,
     groups: OnceLock<groups::Groups>,
     registries: OnceLock<Arc<Registries>>,
-    policy: OnceLock<Arc<Policy>>,
 }
 
 impl Engine {
@@ -99,7 +98,6 @@ impl Engine {
                 host: OnceLock::new(),
                 groups: OnceLock::new(),
                 registries: OnceLock::new(),
-                policy: OnceLock::new(),
             }),
         })
     }
@@ -175,24 +173,18 @@ impl Engine {
     }
 
     /// What images may be used, by a chosen file or by the one that counts here. Where there is none, all may: a fresh
-    /// machine has no policy.
+    /// machine has no policy. It is read anew each time: a service must not go on with an old one.
     pub(crate) fn policy(&self, chosen: Option<&Path>) -> Result<Arc<Policy>> {
         let failed = || error::registry("read the policy for images");
         if let Some(path) = chosen {
             return Policy::load(path).map(Arc::new).map_err(failed());
         }
-        if let Some(policy) = self.inner.policy.get() {
-            return Ok(policy.clone());
-        }
-        let mut found = None;
         for path in self.config().policy_files() {
-            found = Policy::load_optional(&path).map_err(failed())?;
-            if found.is_some() {
-                break;
+            if let Some(policy) = Policy::load_optional(&path).map_err(failed())? {
+                return Ok(Arc::new(policy));
             }
         }
-        let policy = Arc::new(found.unwrap_or_else(Policy::accept_anything));
-        Ok(self.inner.policy.get_or_init(|| policy).clone())
+        Ok(Arc::new(Policy::accept_anything()))
     }
 }
 
