@@ -24,6 +24,7 @@ mod explain;
 mod faults;
 mod health;
 mod hostile_context;
+mod image_copy;
 mod interop;
 pub(crate) mod limits;
 mod listing;

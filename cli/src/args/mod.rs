@@ -6,6 +6,7 @@
 mod build;
 mod changes;
 mod containers;
+mod copy;
 mod deferred;
 mod events;
 mod images;
@@ -27,6 +28,7 @@ mod volume;
 pub(crate) use build::{BuildArgs, BuilderPruneArgs, ImageExplainArgs, OnFail, ProgressMode};
 pub(crate) use changes::*;
 pub(crate) use containers::*;
+pub(crate) use copy::*;
 pub(crate) use deferred::Deferred;
 pub(crate) use events::EventsArgs;
 pub(crate) use images::*;
@@ -142,6 +144,8 @@ pub(crate) enum DavitCommand {
     /// Manage containers
     #[command(subcommand, arg_required_else_help = true)]
     Container(Deferred<ContainerCommand>),
+    /// Copy images between registries, archives, directories and the local store
+    Copy(Deferred<CopyArgs>),
     /// Copy files between this host and containers
     Cp(Deferred<CpArgs>),
     /// Make a container without starting it

@@ -41,7 +41,7 @@ pub(crate) struct ImageSignArgs {
     #[arg(long, short = 'a')]
     pub(crate) all: bool,
     /// File with registry credentials
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     /// Directory with certificates for the registry
     #[arg(long, value_name = "DIR")]

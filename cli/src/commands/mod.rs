@@ -4,6 +4,7 @@ mod build;
 mod call;
 mod changes;
 mod containers;
+mod copy;
 mod create;
 mod df;
 mod events;
@@ -69,6 +70,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Commit(Deferred(args)) => changes::commit(&store(options)?, args),
         DavitCommand::Completion(Deferred(args)) => system::completion(args),
         DavitCommand::Container(Deferred(command)) => container(command, options),
+        DavitCommand::Copy(Deferred(args)) => copy::copy(&store(options)?, args),
         DavitCommand::Cp(Deferred(args)) => changes::cp(&store(options)?, &args),
         DavitCommand::Create(Deferred(args)) => {
             create::create(&store(of_runtime(options, args.create.further.runtime.as_ref()))?, args)

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use storage::Lease;
 
 /// An archive or layout that is read.
-enum Opened {
+pub(super) enum Opened {
     Docker(DockerArchive),
     Oci(Box<Layout>),
     Directory(PathBuf),
@@ -40,11 +40,11 @@ impl Opened {
     }
 
     /// Docker's archives have no manifests: what their source gives as one was made up, with plain layers.
-    fn has_manifests(&self) -> bool {
+    pub(super) fn has_manifests(&self) -> bool {
         !matches!(self, Opened::Docker(_))
     }
 
-    fn source(&self, selector: &Selector) -> registry::Result<Box<dyn Source>> {
+    pub(super) fn source(&self, selector: &Selector) -> registry::Result<Box<dyn Source>> {
         Ok(match self {
             Opened::Docker(archive) => Box::new(archive.source(selector)?),
             Opened::Oci(layout) => Box::new(layout.source(selector)?),
@@ -83,7 +83,7 @@ fn open_tar(file: TarFile) -> Result<Opened> {
     }
 }
 
-fn open_path(path: &Path, lease: &Lease) -> Result<Opened> {
+pub(super) fn open_path(path: &Path, lease: &Lease) -> Result<Opened> {
     let failed = || crate::error::registry(format!("open {}", path.display()));
     if path.is_dir() {
         if path.join("oci-layout").is_file() {
@@ -96,7 +96,7 @@ fn open_path(path: &Path, lease: &Lease) -> Result<Opened> {
 }
 
 /// Splits `PATH[:NAME|:@POSITION]`.
-fn split_path(text: &str) -> (&str, Selector) {
+pub(super) fn split_path(text: &str) -> (&str, Selector) {
     match text.split_once(':') {
         None => (text, Selector::Only),
         Some((path, rest)) => match rest.strip_prefix('@').and_then(|at| at.parse().ok()) {

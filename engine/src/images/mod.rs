@@ -1,6 +1,7 @@
 //! Images: one file a verb, and what the verbs share.
 
 mod archive;
+mod copy;
 pub(crate) mod import;
 mod list;
 mod lists;
@@ -13,6 +14,7 @@ pub(crate) mod transfer;
 mod trust;
 mod trust_policy;
 
+pub use copy::{ImageCopyReport, ImageCopyRequest};
 pub use lists::{EntryChange, ListAddRequest, ListCreateRequest};
 pub(crate) use outgoing::Outgoing;
 pub use outgoing::{ManifestSummary, Subject};

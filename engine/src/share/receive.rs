@@ -1,14 +1,13 @@
 //! Manifests that are pushed: from blobs of the store to images and lists.
 
 use super::{Share, lock, names, shared};
-use crate::time::Instant;
 use crate::{Error, Result};
-use oci::{Descriptor, Index, ManifestOrIndex, Platform, Raw};
+use oci::{Descriptor, ManifestOrIndex, Platform, Raw};
 use registry::trust::{Gate, Policy};
 use registry::{Source, Which};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
-use storage::{Hold, ListEntry, ListRecord, Store};
+use storage::{Hold, Store};
 
 /// A manifest whose blobs are in the store.
 struct Pushed<'a> {
@@ -61,7 +60,7 @@ impl Share {
             Some(reference.to_string())
         };
         match raw.value() {
-            ManifestOrIndex::Index(index) => self.put_index(&raw, index, tag.as_deref())?,
+            ManifestOrIndex::Index(_) => self.put_index(&raw, tag.as_deref())?,
             ManifestOrIndex::Manifest(_) => self.put_image(&raw, tag.as_deref(), &what())?,
         }
         Ok(shared(&raw).digest)
@@ -92,42 +91,13 @@ impl Share {
         Ok(())
     }
 
-    fn put_index(&self, raw: &Raw<ManifestOrIndex>, index: &Index, name: Option<&str>) -> Result<()> {
-        let store = self.store()?;
-        let images = store.images().list().map_err(crate::error::storage("list images"))?;
-        let mut entries = Vec::new();
-        for entry in &index.manifests {
-            let has = |image: &&storage::Image| {
-                let mut known = image.record.manifest.iter().chain(&image.record.other_manifests);
-                known.any(|manifest| manifest.digest == entry.digest)
-            };
-            let image = images
-                .iter()
-                .find(has)
-                .ok_or_else(|| Error::NotFound { what: "manifest", name: entry.digest.to_string() })?;
-            entries.push(ListEntry {
-                image: image.record.id.clone(),
-                platform: entry.platform.clone().unwrap_or_else(|| image.record.platform.clone()),
-                manifest: Some(entry.digest.clone()),
-                form: None,
-                annotations: entry.annotations.clone(),
-            });
+    fn put_index(&self, raw: &Raw<ManifestOrIndex>, name: Option<&str>) -> Result<()> {
+        let images = self.engine.images();
+        match name {
+            Some(name) => images.record_index(&self.lease, raw, name)?,
+            None => images.index_entries(raw).map(drop)?,
         }
         lock(&self.made).insert(raw.digest().clone(), raw.clone());
-        let Some(name) = name else { return Ok(()) };
-        let digest =
-            store.content().put(&self.lease, raw.bytes()).map_err(crate::error::storage("keep the index"))?;
-        let list = ListRecord {
-            reference: name.to_owned(),
-            entries,
-            annotations: index.annotations.clone(),
-            index: Some(digest),
-            updated: Instant::now().rfc3339(),
-        };
-        store
-            .lists()
-            .change(name, |_| Some(list))
-            .map_err(crate::error::storage(format!("record the list {name}")))?;
         Ok(())
     }
 }

@@ -79,6 +79,32 @@ pub trait Source: Send + Sync {
     }
 }
 
+impl<S: Source + ?Sized> Source for &S {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn manifest(&self, which: Which<'_>) -> Result<Raw<ManifestOrIndex>> {
+        (**self).manifest(which)
+    }
+
+    fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
+        (**self).blob(descriptor, offset)
+    }
+
+    fn origin(&self) -> Origin {
+        (**self).origin()
+    }
+
+    fn signatures(&self, manifest: &Digest) -> Result<Signatures> {
+        (**self).signatures(manifest)
+    }
+
+    fn repository(&self) -> Option<&Reference> {
+        (**self).repository()
+    }
+}
+
 /// Where an image goes.
 pub trait Destination: Send + Sync {
     /// What it is, for messages.
