@@ -273,7 +273,7 @@ impl Images<'_> {
                 let to = RemoteDestination::new(client, &name);
                 self.run(source, &to, request, ends, PARALLEL_BLOBS, progress)
             }
-            End::Store(name) => self.into_store(source, name, request, ends, progress),
+            End::Store(name) => self.receive_into(source, name, request, ends, progress),
             End::File("oci", rest) => {
                 let (path, name) =
                     rest.split_once(':').map_or((*rest, None), |(path, name)| (path, Some(name)));
@@ -373,7 +373,7 @@ impl Images<'_> {
     }
 
     /// Receives an image, or every image of an index, into the local store.
-    fn into_store(
+    fn receive_into(
         &self,
         source: &dyn Source,
         name: &str,
