@@ -5,7 +5,7 @@
 
 mod disk;
 mod kills;
-mod proxy;
+pub(crate) mod proxy;
 
 use crate::support::{Davit, tool};
 

@@ -42,6 +42,7 @@ mod run_flags;
 mod share;
 mod support;
 mod system;
+mod transfer;
 mod trust;
 mod usage;
 mod user_namespaces;

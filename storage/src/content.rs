@@ -85,11 +85,40 @@ impl Content<'_> {
         Ok(blob.finish()?.0)
     }
 
+    /// As [`Content::writer`], unless the blob is there already, or another process receives it and ends meanwhile: each blob
+    /// comes once. What a process left that was killed is gone on with; one that gets nothing more for a while is not
+    /// waited for.
+    pub fn claim(&self, lease: &Lease, digest: &Digest, size: Option<u64>) -> Result<Claim> {
+        let shared = self.partial(digest);
+        let mut patience = Patience::default();
+        loop {
+            if lease.hold(Hold::Blob(digest.clone()))? {
+                return Ok(Claim::Present);
+            }
+            let Some(file) = lock_partial(&shared)? else {
+                if patience.wait(&shared)? {
+                    continue;
+                }
+                return self.writer(lease, digest, size).map(Claim::Writer);
+            };
+            // it may have come between the look and the lock
+            if lease.hold(Hold::Blob(digest.clone()))? {
+                sys::fs::remove_file_if_exists(&shared)?;
+                return Ok(Claim::Present);
+            }
+            return self.begin(lease, digest, size, shared, file).map(Claim::Writer);
+        }
+    }
+
+    fn partial(&self, digest: &Digest) -> PathBuf {
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        self.store.path("ingest/partial").join(name)
+    }
+
     /// Begins or resumes receiving a blob whose digest is known. A blob that is already there is not looked for here:
     /// ask `lease.hold(Hold::Blob(..))` first.
     pub fn writer(&self, lease: &Lease, digest: &Digest, size: Option<u64>) -> Result<BlobWriter> {
-        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
-        let shared = self.store.path("ingest/partial").join(name);
+        let shared = self.partial(digest);
         let (path, file) = match lock_partial(&shared)? {
             Some(file) => (shared, file),
             None => {
@@ -98,6 +127,17 @@ impl Content<'_> {
                 (path, file)
             }
         };
+        self.begin(lease, digest, size, path, file)
+    }
+
+    fn begin(
+        &self,
+        lease: &Lease,
+        digest: &Digest,
+        size: Option<u64>,
+        path: PathBuf,
+        file: File,
+    ) -> Result<BlobWriter> {
         let mut writer = BlobWriter {
             lease: Arc::clone(lease.inner()),
             digester: Digester::for_digest(digest),
@@ -153,6 +193,42 @@ impl Content<'_> {
         let mut path = self.store.path("blobs");
         path.push(algorithm);
         path
+    }
+}
+
+/// What [`Content::claim`] found.
+#[derive(Debug)]
+pub enum Claim {
+    /// It is to be received.
+    Writer(BlobWriter),
+    /// It is there, and held by the lease.
+    Present,
+}
+
+/// Waiting for another process, as long as that gets on.
+#[derive(Debug, Default)]
+struct Patience {
+    length: u64,
+    since: Option<std::time::Instant>,
+    waited: u32,
+}
+
+impl Patience {
+    /// Waits a moment; `false` where nothing was added to the file for too long.
+    fn wait(&mut self, file: &Path) -> Result<bool> {
+        const LONGEST: Duration = Duration::from_secs(30);
+        let length = sys::fs::optional(sys::fs::symlink_metadata(file))?.map_or(0, |found| found.len());
+        let now = std::time::Instant::now();
+        if length != self.length || self.since.is_none() {
+            (self.length, self.since) = (length, Some(now));
+        }
+        if self.since.is_some_and(|since| now.duration_since(since) > LONGEST) {
+            return Ok(false);
+        }
+        // a lock tells nobody when it is given up to whom also something else may happen
+        self.waited = (self.waited + 1).min(10);
+        std::thread::sleep(Duration::from_millis(u64::from(self.waited) * 5));
+        Ok(true)
     }
 }
 

@@ -50,7 +50,7 @@ pub mod usage;
 
 pub use cache::CacheRecord;
 pub use cache_mounts::{CacheMount, CacheMounts, MountUse};
-pub use content::{BlobWriter, NewBlob};
+pub use content::{BlobWriter, Claim, NewBlob};
 pub use error::{Error, Result};
 pub use gc::{Freed, SweepOptions};
 pub use images::{Image, ImageRecord, ManifestForm, TagRecord};

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,11 +26,17 @@ enum Fault {
 }
 
 /// The proxy: one thread a connection, one request a connection.
-struct Proxy {
-    host: String,
+pub(crate) struct Proxy {
+    pub(crate) host: String,
     /// One request in so many is befallen; 0 for none.
     rate: Arc<Mutex<u64>>,
     befallen: Arc<Mutex<Vec<Fault>>>,
+    /// First lines of all requests.
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// Bytes of answers that went through.
+    pub(crate) passed: Arc<AtomicU64>,
+    /// How long each 16 KiB of an answer take, milliseconds.
+    pace: Arc<AtomicU64>,
 }
 
 fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
@@ -75,7 +82,14 @@ fn forward(from: &mut TcpStream, head: &[u8], to: &str) -> Option<TcpStream> {
     Some(upstream)
 }
 
-fn answer(mut client: TcpStream, upstream: &str, fault: Fault, head: &[u8]) -> Option<()> {
+fn answer(
+    mut client: TcpStream,
+    upstream: &str,
+    fault: Fault,
+    head: &[u8],
+    passed: &AtomicU64,
+    pace: &AtomicU64,
+) -> Option<()> {
     match fault {
         Fault::Refuse => return None,
         Fault::Status(status) => {
@@ -100,34 +114,48 @@ fn answer(mut client: TcpStream, upstream: &str, fault: Fault, head: &[u8]) -> O
             Fault::Stall(at) if inside(at).is_some() => std::thread::sleep(Duration::from_millis(400)),
             _ => {}
         }
+        std::thread::sleep(Duration::from_millis(pace.load(Ordering::Relaxed)));
         client.write_all(part).ok()?;
+        passed.fetch_add(read as u64, Ordering::Relaxed);
         position += read;
     }
 }
 
 impl Proxy {
-    fn start(upstream: &str) -> Self {
+    pub(crate) fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let (rate, befallen) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (shared, log, upstream) = (rate.clone(), befallen.clone(), upstream.to_owned());
         let random = Arc::new(Mutex::new(Random::new()));
+        let (asked, passed, pace) =
+            (Arc::<Mutex<Vec<String>>>::default(), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let kept = (asked.clone(), passed.clone(), pace.clone());
         std::thread::spawn(move || {
             for mut client in listener.incoming().flatten() {
                 let (shared, log, upstream, random) =
                     (shared.clone(), log.clone(), upstream.clone(), random.clone());
+                let (asked, passed, pace) = (asked.clone(), passed.clone(), pace.clone());
                 std::thread::spawn(move || {
                     let head = read_head(&mut client)?;
+                    let first = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+                    asked.lock().unwrap().push(first);
                     let rate = *shared.lock().unwrap();
                     let fault = pick(&mut random.lock().unwrap(), rate);
                     if fault != Fault::None {
                         log.lock().unwrap().push(fault);
                     }
-                    answer(client, &upstream, fault, &head)
+                    answer(client, &upstream, fault, &head, &passed, &pace)
                 });
             }
         });
-        Self { host, rate, befallen }
+        let (asked, passed, pace) = kept;
+        Self { host, rate, befallen, asked, passed, pace }
+    }
+
+    /// Makes every 16 KiB of an answer take so many milliseconds.
+    pub(crate) fn pace(&self, milliseconds: u64) {
+        self.pace.store(milliseconds, Ordering::Relaxed);
     }
 
     fn befall(&self, rate: u64) {

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use storage::diff::{export_layer, layer_blob};
 use storage::ingest::{LayerReader, LayerSource, StagedLayer, commit_chain, ingest_layer};
 use storage::tar::Skipped;
-use storage::{Hold, Image, ImageRecord, Lease, ManifestForm, Store};
+use storage::{Claim, Hold, Image, ImageRecord, Lease, ManifestForm, Store};
 
 type Copied<T> = registry::Result<T>;
 
@@ -134,13 +134,16 @@ impl<'a> StoreDestination<'a> {
     fn keep_blob(&self, blob: &Blob<'_>) -> Copied<()> {
         let descriptor = blob.descriptor();
         let what = || format!("blob {}", descriptor.digest);
-        let mut writer = self
-            .store
-            .content()
-            .writer(self.lease, &descriptor.digest, Some(descriptor.size))
-            .map_err(external(what()))?;
-        let mut reader = blob.open(writer.offset())?;
-        std::io::copy(&mut reader, &mut writer).map_err(external(what()))?;
+        let claimed = self.store.content().claim(self.lease, &descriptor.digest, Some(descriptor.size));
+        let mut writer = match claimed.map_err(external(what()))? {
+            Claim::Present => return Ok(()),
+            Claim::Writer(writer) => writer,
+        };
+        // where a killed writer had all of it, nothing is asked for
+        if writer.offset() != descriptor.size {
+            let mut reader = blob.open(writer.offset())?;
+            std::io::copy(&mut reader, &mut writer).map_err(external(what()))?;
+        }
         writer.finish().map_err(external(what()))?;
         Ok(())
     }
@@ -296,14 +299,10 @@ impl Destination for StoreDestination<'_> {
                         descriptor.size
                     )));
                 }
-                let mut bytes = Vec::new();
-                blob.verified()?
-                    .take(MAX_CONFIG_BYTES + 1)
-                    .read_to_end(&mut bytes)
-                    .map_err(external(what()))?;
-                self.set_config(descriptor, bytes.clone())?;
-                self.store.content().put(self.lease, &bytes).map_err(external(what()))?;
-                Ok(())
+                self.keep_blob(blob)?;
+                let content = self.store.content();
+                let bytes = content.read(&descriptor.digest, MAX_CONFIG_BYTES).map_err(external(what()))?;
+                self.set_config(descriptor, bytes)
             }
         }
     }

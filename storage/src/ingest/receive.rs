@@ -11,11 +11,11 @@ use oci::{Compression, Descriptor, DiffId, Digest, Digester};
 use super::LayerError;
 use super::pipe::{CHUNK, PipeReader, PipeWriter, is_gone, pipe};
 use crate::error::Result;
-use crate::leases::{Hold, Lease};
+use crate::leases::Lease;
 use crate::snapshot::WhiteoutFormat;
 use crate::store::Store;
 use crate::tar::{self, ExtractOptions, Extracted, Fault, Ownership, Skipped, Whiteouts};
-use crate::{BlobWriter, NewBlob};
+use crate::{BlobWriter, Claim, NewBlob};
 
 /// What a layer may inflate to whatever its size, in bytes.
 const INFLATE_FREELY: u64 = 4 << 30;
@@ -180,12 +180,10 @@ fn ingest_into(
     let layer = descriptor.as_ref().map_or_else(|| "(new)".to_owned(), |d| d.digest.to_string());
     let content = store.content();
     let mut sink = match &descriptor {
-        Some(descriptor) if lease.hold(Hold::Blob(descriptor.digest.clone()))? => {
-            BlobSink::Present(descriptor.digest.clone())
-        }
-        Some(descriptor) => {
-            BlobSink::Known(content.writer(lease, &descriptor.digest, Some(descriptor.size))?)
-        }
+        Some(descriptor) => match content.claim(lease, &descriptor.digest, Some(descriptor.size))? {
+            Claim::Present => BlobSink::Present(descriptor.digest.clone()),
+            Claim::Writer(writer) => BlobSink::Known(writer),
+        },
         None => BlobSink::New(content.create(lease)?),
     };
     let options = match whiteouts {
