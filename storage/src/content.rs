@@ -99,14 +99,15 @@ impl Content<'_> {
                 if patience.wait(&shared)? {
                     continue;
                 }
-                return self.writer(lease, digest, size).map(Claim::Writer);
+                return self.writer(lease, digest, size).map(|writer| Claim::Writer(Box::new(writer)));
             };
             // it may have come between the look and the lock
             if lease.hold(Hold::Blob(digest.clone()))? {
                 sys::fs::remove_file_if_exists(&shared)?;
                 return Ok(Claim::Present);
             }
-            return self.begin(lease, digest, size, shared, file).map(Claim::Writer);
+            let writer = self.begin(lease, digest, size, shared, file)?;
+            return Ok(Claim::Writer(Box::new(writer)));
         }
     }
 
@@ -200,7 +201,7 @@ impl Content<'_> {
 #[derive(Debug)]
 pub enum Claim {
     /// It is to be received.
-    Writer(BlobWriter),
+    Writer(Box<BlobWriter>),
     /// It is there, and held by the lease.
     Present,
 }

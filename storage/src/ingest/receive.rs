@@ -182,7 +182,7 @@ fn ingest_into(
     let mut sink = match &descriptor {
         Some(descriptor) => match content.claim(lease, &descriptor.digest, Some(descriptor.size))? {
             Claim::Present => BlobSink::Present(descriptor.digest.clone()),
-            Claim::Writer(writer) => BlobSink::Known(writer),
+            Claim::Writer(writer) => BlobSink::Known(*writer),
         },
         None => BlobSink::New(content.create(lease)?),
     };
