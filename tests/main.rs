@@ -39,6 +39,7 @@ mod restart_policy;
 mod rootless;
 mod run;
 mod run_flags;
+mod search;
 mod share;
 mod support;
 mod system;

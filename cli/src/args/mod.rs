@@ -218,6 +218,8 @@ pub(crate) enum DavitCommand {
     Runtime(Deferred<RuntimeArgs>),
     /// Write images to an archive
     Save(Deferred<SaveArgs>),
+    /// Look for images in registries
+    Search(Deferred<SearchArgs>),
     /// Start containers
     Start(Deferred<StartArgs>),
     /// Show what containers use
@@ -348,6 +350,8 @@ pub(crate) enum ImageCommand {
     Rm(Deferred<RmiArgs>),
     /// Write images to an archive
     Save(Deferred<SaveArgs>),
+    /// Look for images in registries
+    Search(Deferred<SearchArgs>),
     /// Make signatures for images of registries, in files
     Sign(Deferred<ImageSignArgs>),
     /// Give an image further names

@@ -26,6 +26,9 @@ pub(crate) struct RegistryArgs {
 /// `davit pull`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PullArgs {
+    /// Every tag of the repositories
+    #[arg(long, short = 'a')]
+    pub(crate) all_tags: bool,
     /// Architecture of the image
     #[arg(long, value_name = "ARCH", conflicts_with = "platform", alias = "override-arch")]
     pub(crate) arch: Option<String>,
@@ -62,6 +65,34 @@ pub(crate) struct PullArgs {
     pub(crate) images: Vec<String>,
 }
 
+/// `davit search`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SearchArgs {
+    /// The columns of Docker's
+    #[arg(long)]
+    pub(crate) compatible: bool,
+    /// Only what matches KEY=VALUE: stars, is-official, is-automated (repeatable)
+    #[arg(long, short = 'f', value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Go template, `table …` or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// At most so many from each registry (25)
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    pub(crate) limit: usize,
+    /// The tags of a repository instead
+    #[arg(long)]
+    pub(crate) list_tags: bool,
+    /// Whole descriptions
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// What to look for, [REGISTRY/]TERM
+    #[arg(value_name = "TERM")]
+    pub(crate) term: String,
+}
+
 /// `davit push`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PushArgs {
@@ -76,6 +107,9 @@ pub(crate) struct PushArgs {
     /// Accepted for Docker: has no effect
     #[arg(long, hide = true)]
     pub(crate) disable_content_trust: bool,
+    /// Format of the manifest (oci, v2s2), where it is not to stay as it is
+    #[arg(long, short = 'f', value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
     /// No progress
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,

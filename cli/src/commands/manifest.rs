@@ -119,9 +119,7 @@ fn push(engine: &Engine, args: ManifestPushArgs) -> Outcome {
     }
     let format = match args.format.as_deref() {
         None | Some("") => None,
-        Some("oci") => Some(ImageFormat::Oci),
-        Some("v2s2" | "docker") => Some(ImageFormat::Docker),
-        Some(other) => return Err(Failure::new(format!("--format={other}: lists are sent as oci or v2s2"))),
+        Some(format) => Some(image_format(format)?),
     };
     let request = PushRequest {
         image: args.list.clone(),
@@ -136,4 +134,13 @@ fn push(engine: &Engine, args: ManifestPushArgs) -> Outcome {
         engine.images().list_remove(&args.list)?;
     }
     Ok(code)
+}
+
+/// Reads the `--format` of manifests and lists.
+pub(super) fn image_format(text: &str) -> Result<ImageFormat, Failure> {
+    match text {
+        "oci" => Ok(ImageFormat::Oci),
+        "v2s2" | "docker" => Ok(ImageFormat::Docker),
+        other => Err(Failure::new(format!("--format={other}: expected oci or v2s2"))),
+    }
 }

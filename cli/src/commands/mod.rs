@@ -18,6 +18,7 @@ mod mounting;
 mod prune;
 mod registry;
 pub(crate) mod runtime;
+mod search;
 mod serve;
 mod system;
 mod trust;
@@ -98,6 +99,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Registry(Deferred(RegistryCommand::Serve(Deferred(args)))) => {
             serve::serve(&store(options)?, &args)
         }
+        DavitCommand::Search(Deferred(args)) => search::search(&store(options)?, args),
         DavitCommand::Mount(Deferred(args)) => mounting::mount(&store(options)?, &args),
         DavitCommand::Unmount(Deferred(args)) => mounting::unmount(&store(options)?, &args),
         DavitCommand::Pause(Deferred(args)) => containers::pause(&store(options)?, args),
@@ -181,6 +183,7 @@ fn image(command: ImageCommand, options: EngineOptions) -> Outcome {
         ImageCommand::Inspect(Deferred(args)) => inspect::images(&store(options)?, &args),
         ImageCommand::List(args) => dispatch(DavitCommand::Images(args), options),
         ImageCommand::Load(args) => dispatch(DavitCommand::Load(args), options),
+        ImageCommand::Search(args) => dispatch(DavitCommand::Search(args), options),
         ImageCommand::Mount(Deferred(args)) => mounting::mount_images(&store(options)?, &args),
         ImageCommand::Unmount(Deferred(args)) => mounting::unmount_images(&store(options)?, &args),
         ImageCommand::Prune(Deferred(args)) => prune::images(&store(options)?, args),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::entry::{self, Needs};
-use engine::images::{PullPolicy, PullRequest, PushRequest, RegistryOptions};
+use engine::images::{PullPolicy, PullRequest, PushRequest, RegistryOptions, SearchRequest};
 use engine::login::{LoginRequest, LogoutRequest};
 use engine::{Engine, EngineOptions};
 
@@ -48,7 +48,23 @@ pub(crate) fn pull(engine: &Engine, args: PullArgs) -> Outcome {
     let platform =
         platform(args.platform.as_ref(), args.os.as_ref(), args.arch.as_ref(), args.variant.as_ref());
     let mut code = 0;
-    for reference in args.images {
+    let mut references = args.images;
+    if args.all_tags {
+        let mut tagged = Vec::new();
+        for repository in references {
+            let tags = SearchRequest {
+                term: repository,
+                list_tags: true,
+                limit: usize::MAX,
+                registry: registry.clone(),
+                ..SearchRequest::default()
+            };
+            let hits = engine.images().search(&tags)?.0;
+            tagged.extend(hits.into_iter().map(|hit| format!("{}:{}", hit.name, hit.tag)));
+        }
+        references = tagged;
+    }
+    for reference in references {
         let request =
             PullRequest { reference, policy, platform: platform.clone(), registry: registry.clone() };
         let progress = progress::Transfer::new(args.quiet);
@@ -82,7 +98,7 @@ pub(crate) fn push(engine: &Engine, args: PushArgs) -> Outcome {
             ..options(args.registry)?
         },
         compression: args.compression_format,
-        format: None,
+        format: args.format.as_deref().map(super::manifest::image_format).transpose()?,
         sign: super::trust::signers(args.sign),
     };
     send(engine, &request, args.quiet, args.digestfile.as_deref())

@@ -8,6 +8,7 @@ mod lists;
 pub(crate) mod lookup;
 mod outgoing;
 mod requests;
+mod search;
 pub(crate) mod store_end;
 mod tag;
 pub(crate) mod transfer;
@@ -19,6 +20,7 @@ pub use lists::{EntryChange, ListAddRequest, ListCreateRequest};
 pub(crate) use outgoing::Outgoing;
 pub use outgoing::{ManifestSummary, Subject};
 pub use requests::*;
+pub use search::{SearchHit, SearchRequest};
 
 use crate::Engine;
 

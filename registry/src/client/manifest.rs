@@ -160,7 +160,7 @@ impl Target<'_> {
         Ok(tags)
     }
 
-    fn same_place(&self, url: &Url, target: &str) -> Result<Url> {
+    pub(super) fn same_place(&self, url: &Url, target: &str) -> Result<Url> {
         let mut next = url.join(target)?;
         // a proxy in front of the registry may hide its scheme from it
         if next.host() == url.host() {
@@ -210,7 +210,7 @@ impl Target<'_> {
 }
 
 /// The target of `<...>; rel="next"`.
-fn next_link(header: &str) -> Option<&str> {
+pub(super) fn next_link(header: &str) -> Option<&str> {
     header.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         parameters.to_ascii_lowercase().contains("rel=\"next\"").then_some(target)

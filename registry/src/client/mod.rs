@@ -10,11 +10,13 @@ mod download;
 mod manifest;
 mod response;
 mod retry;
+mod search;
 mod tls;
 mod token;
 mod upload;
 
 pub use download::{Download, Downloaded, download};
+pub use search::FoundRepository;
 
 use crate::auth::{Credentials, FixedKeychain, Keychain};
 use crate::config::Registries;
@@ -304,6 +306,13 @@ impl Client {
     /// Stores a manifest or index under the name's digest, else its tag, else `latest`.
     pub fn put_manifest(&self, reference: &Reference, raw: &Raw<ManifestOrIndex>) -> Result<()> {
         self.default_target(reference).borrow().put_manifest(raw)
+    }
+
+    /// Looks for repositories of a registry (host and port) whose names or descriptions have a term.
+    pub fn search(&self, registry: &str, term: &str, limit: usize) -> Result<Vec<FoundRepository>> {
+        // the repository's name is needed for nothing
+        let reference = Reference::parse(&format!("{registry}/search"))?;
+        self.default_target(&reference).borrow().search(term, limit)
     }
 
     /// Lists the tags of a repository.
