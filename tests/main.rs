@@ -16,6 +16,7 @@ mod cli;
 mod contexts;
 mod copy;
 mod crash;
+mod damage;
 mod differential;
 mod docker;
 mod escape;

@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod cdi;
+mod check;
 mod config;
 pub mod containers;
 pub mod entry;
@@ -29,6 +30,7 @@ mod time;
 pub mod usage;
 pub mod volumes;
 
+pub use check::{CheckReport, CheckRequest};
 pub use error::{Error, ErrorKind, Result};
 pub use idmap::IdMaps;
 pub use mounting::Shown;

@@ -5,7 +5,6 @@ use crate::images::{ImagePruneRequest, PruneReport};
 use crate::{Engine, Result};
 use serde::Serialize;
 use serde_json::json;
-use storage::check::Damage;
 
 /// What `version` shows.
 #[derive(Debug, Clone, Serialize)]
@@ -185,12 +184,6 @@ impl Engine {
         }
         Ok(store.cache_mounts().prune().map_err(failed())?.1)
     }
-
-    /// Verifies the store; returns what is wrong, empty when all is well.
-    pub fn check(&self) -> Result<Vec<String>> {
-        let report = self.store()?.check(true).map_err(crate::error::storage("check the store"))?;
-        Ok(report.damage.iter().map(describe).collect())
-    }
 }
 
 /// The runtime of new containers, as `info` shows it.
@@ -206,22 +199,6 @@ fn oci_runtime(program: Option<&std::path::Path>, version: &str) -> serde_json::
                 "version": text.unwrap_or_default(),
             })
         }
-    }
-}
-
-fn describe(damage: &Damage) -> String {
-    match damage {
-        Damage::Blob { digest } => format!("blob {digest}: its content has another digest"),
-        Damage::MissingBlob { image, digest } => format!("image {}: blob {digest} is missing", image.short()),
-        Damage::MissingLayer { image, chain_id } => {
-            format!("image {}: layer {chain_id} is missing", image.short())
-        }
-        Damage::MissingSnapshot { chain_id, snapshot } => {
-            format!("layer {chain_id}: snapshot {snapshot} is missing")
-        }
-        Damage::DanglingName { reference } => format!("name {reference}: its image is missing"),
-        Damage::Record { path, reason } => format!("record {}: {reason}", path.display()),
-        other => format!("{other:?}"),
     }
 }
 

@@ -61,7 +61,17 @@ pub(crate) struct SystemPruneArgs {
 
 /// `davit system check`
 #[derive(Args, Clone, Debug)]
-pub(crate) struct SystemCheckArgs {}
+pub(crate) struct SystemCheckArgs {
+    /// With --repair: remove what cannot be brought back, with the images that need it
+    #[arg(long, short = 'f', requires = "repair")]
+    pub(crate) force: bool,
+    /// Look at records alone: no content is read
+    #[arg(long, short = 'q')]
+    pub(crate) quick: bool,
+    /// Bring back what is damaged: files from blobs that are kept, blobs from their registries
+    #[arg(long, short = 'r')]
+    pub(crate) repair: bool,
+}
 
 /// `davit system df`
 #[derive(Args, Clone, Debug)]

@@ -124,7 +124,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
             SystemCommand::Events(Deferred(args)) => events::events(&store(options)?, args),
             SystemCommand::Info(Deferred(args)) => system::info(&store(options)?, &args),
             SystemCommand::Prune(Deferred(args)) => prune::system(&store(options)?, args),
-            SystemCommand::Check(Deferred(_)) => system::check(&store(options)?),
+            SystemCommand::Check(Deferred(args)) => system::check(&store(options)?, &args),
         },
         DavitCommand::Tag(Deferred(args)) => images::tag(&store(options)?, &args),
         DavitCommand::Top(Deferred(args)) => usage::top(options, args),

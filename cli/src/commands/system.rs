@@ -1,11 +1,11 @@
 //! davit about itself.
 
 use clap::Command;
-use engine::Engine;
+use engine::{CheckRequest, Engine};
 use serde_json::{Value, json};
 
-use crate::args::{self, CompletionArgs, InfoArgs, ManPagesArgs, VersionArgs};
-use crate::error::{Attempt, FAILED, Outcome};
+use crate::args::{self, CompletionArgs, InfoArgs, ManPagesArgs, SystemCheckArgs, VersionArgs};
+use crate::error::{Attempt, Failure, Outcome};
 use crate::output::table::Table;
 use crate::output::template::{self, Format};
 use crate::output::{self, json};
@@ -111,10 +111,19 @@ fn with_field_names(value: &Value) -> Value {
 }
 
 /// `davit system check`
-pub(crate) fn check(engine: &Engine) -> Outcome {
-    let findings = engine.check()?;
-    findings.iter().for_each(|finding| output::line(finding));
-    Ok(if findings.is_empty() { 0 } else { FAILED })
+pub(crate) fn check(engine: &Engine, args: &SystemCheckArgs) -> Outcome {
+    let request = CheckRequest { quick: args.quick, repair: args.repair, force: args.force };
+    let report = engine.check(&request)?;
+    report.repaired.iter().for_each(|finding| output::line(&format!("Repaired: {finding}")));
+    report.damage.iter().for_each(|finding| output::line(&format!("Damage: {finding}")));
+    if report.damage.is_empty() {
+        return Ok(0);
+    }
+    let failure = Failure::new("the store is damaged");
+    Err(match args.repair {
+        false => failure.hint("`davit system check --repair` brings back what it can"),
+        true => failure.hint("pull or build these images again, or remove them with --repair --force"),
+    })
 }
 
 /// `davit completion`

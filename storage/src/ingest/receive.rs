@@ -143,7 +143,7 @@ pub(super) fn unique_key(prefix: &str) -> Result<String> {
 }
 
 /// Options with which the layers of a store are unpacked.
-pub(super) fn layer_options(store: &Store, whiteouts: Whiteouts) -> ExtractOptions<'static> {
+pub(crate) fn layer_options(store: &Store, whiteouts: Whiteouts) -> ExtractOptions<'static> {
     ExtractOptions {
         whiteouts,
         ownership: match store.user_namespace() {

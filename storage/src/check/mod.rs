@@ -1,4 +1,6 @@
-//! Verifies the store: blobs against their digests, records against what they name.
+//! Verifies the store: blobs against their digests, unpacked files against blobs, records against what they name.
+
+mod files;
 
 use crate::error::{Error, Result};
 use crate::records::Record;
@@ -44,6 +46,20 @@ pub enum Damage {
         /// The name.
         reference: String,
     },
+    /// A file of a layer is not what the layer's blob has.
+    File {
+        /// The layer.
+        chain_id: ChainId,
+        /// Its path within the layer.
+        path: Vec<u8>,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The files of a layer that was built here are not those that it was made of.
+    Layer {
+        /// The layer.
+        chain_id: ChainId,
+    },
     /// A record cannot be read.
     Record {
         /// Where it lies.
@@ -65,7 +81,7 @@ pub struct Report {
 }
 
 impl Store {
-    /// Checks all records, and with `content` reads every blob too, on all cores.
+    /// Checks all records, and with `content` reads every blob and every file of a layer too, on all cores.
     pub fn check(&self, content: bool) -> Result<Report> {
         let mut report = Report::default();
         let layers: HashMap<ChainId, Layer> = self
@@ -101,8 +117,29 @@ impl Store {
         }
         if content {
             self.check_blobs(&mut report)?;
+            let mut layers: Vec<&Layer> = layers.values().collect();
+            layers.sort_by(|one, other| one.chain_id.cmp(&other.chain_id));
+            let found = layers.par_iter().map(|layer| files::check_layer(self, layer));
+            report.damage.extend(found.collect::<Result<Vec<_>>>()?.into_iter().flatten());
         }
         Ok(report)
+    }
+
+    /// Puts damaged files of layers back from the blobs that are kept; gives how many.
+    pub fn repair_files(&self, lease: &crate::Lease, damage: &[Damage]) -> Result<usize> {
+        let mut by_layer: std::collections::BTreeMap<&ChainId, Vec<&[u8]>> = Default::default();
+        for damage in damage {
+            if let Damage::File { chain_id, path, .. } = damage {
+                by_layer.entry(chain_id).or_default().push(path);
+            }
+        }
+        let mut repaired = 0;
+        for (chain_id, paths) in by_layer {
+            if let Some(layer) = self.layers().hold(lease, chain_id)? {
+                repaired += files::repair(self, lease, &layer, &paths)?;
+            }
+        }
+        Ok(repaired)
     }
 
     /// Removes what is damaged and the records that need it, so that a pull can bring it back; then sweeps.
@@ -120,6 +157,9 @@ impl Store {
                     lost_images.insert(image.clone());
                 }
                 Damage::MissingSnapshot { chain_id, .. } => {
+                    lost_layers.insert(chain_id.clone());
+                }
+                Damage::Layer { chain_id } | Damage::File { chain_id, .. } => {
                     lost_layers.insert(chain_id.clone());
                 }
                 Damage::DanglingName { reference } => {
