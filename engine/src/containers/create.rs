@@ -189,8 +189,10 @@ impl Containers<'_> {
             }
             if starts && settings.auto_remove {
                 engine.state().mark_starting(&record.id)?;
+                engine.state().write_passing(&record)?;
+            } else {
+                engine.state().write(&record)?;
             }
-            engine.state().write(&record)?;
             Ok(record)
         };
         match made() {

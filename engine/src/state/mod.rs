@@ -187,10 +187,19 @@ impl State {
         files::write_json(&self.directory(&record.id).join("config.json"), record, true)
     }
 
+    /// The same for a container that is removed when it ends, and so has nothing to survive a power cut: the wait for the
+    /// disk is saved. What a power cut leaves of the file is empty, which counts as none.
+    pub(crate) fn write_passing(&self, record: &ContainerRecord) -> Result<()> {
+        files::write_json(&self.directory(&record.id).join("config.json"), record, false)
+    }
+
     /// Reads a record by the whole ID.
     pub(crate) fn read(&self, id: &str) -> Result<Option<ContainerRecord>> {
         let path = self.directory(id).join("config.json");
-        let record: Option<ContainerRecord> = files::read_json(&path)?;
+        let record: Option<ContainerRecord> = match files::read_json(&path) {
+            Err(_) if is_empty(&path) => None,
+            other => other?,
+        };
         if let Some(record) = &record
             && record.version > RECORD_VERSION
         {
@@ -331,12 +340,14 @@ impl State {
             .map_err(|error| Error::os(format!("open {}", self.containers.display()), error))?;
         for id in ids {
             let record = format!("{id}/config.json");
-            if rustix::fs::statat(&all, &*record, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            let found = rustix::fs::statat(&all, &*record, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+            if found.is_ok_and(|found| found.st_size > 0) {
                 continue;
             }
             let directory = self.directory(&id);
             let Some(_lock) = self.lock_directory(&directory, false)? else { continue };
-            if directory.join("config.json").is_file() {
+            let record = directory.join("config.json");
+            if record.is_file() && !is_empty(&record) {
                 continue;
             }
             self.remove_remains(&id, None, remains)?;
@@ -344,6 +355,11 @@ impl State {
         }
         Ok(reaped)
     }
+}
+
+/// Whether a file has no content.
+fn is_empty(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.len() == 0)
 }
 
 fn libc_eagain() -> i32 {

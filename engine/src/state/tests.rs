@@ -133,3 +133,20 @@ fn many_processes_worth_of_threads_agree() {
     });
     assert_eq!(won, 1);
 }
+
+#[test]
+fn a_record_that_a_power_cut_left_empty_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = state(directory.path());
+    let (kept, cut) = (make(&state, "kept", 1), make(&state, "cut", 2));
+    std::fs::write(state.directory(&cut).join("config.json"), "").unwrap();
+    assert!(state.read(&cut).unwrap().is_none());
+    assert_eq!(state.list().unwrap().len(), 1);
+    let remains = nothing();
+    assert_eq!(state.reap(&remains).unwrap(), 1);
+    assert_eq!(*remains.0.borrow(), [cut]);
+    assert!(state.claim_name("cut", &kept).is_ok(), "its name is free");
+    // one that is damaged is told
+    std::fs::write(state.directory(&kept).join("config.json"), "{").unwrap();
+    assert!(state.read(&kept).is_err());
+}
