@@ -108,3 +108,29 @@ fn logs_of_several_containers() {
         assert_eq!(davit.run(["logs"].into_iter().chain(args).chain(["a"])).ok(), wanted, "{args:?}");
     }
 }
+
+#[test]
+fn image_tree_shows_what_layers_hide_and_have_twice() {
+    let davit = Davit::with_busybox();
+    let text = "FROM busybox\nRUN head -c 300000 /dev/urandom > /a; head -c 50000 /dev/urandom > /b\nRUN chmod 600 /a\nRUN rm /b\n";
+    davit.build("app", text, &[]).ok();
+    let tree = davit.run(["image", "tree", "app"]).ok();
+    let lines: Vec<&str> = tree.lines().collect();
+    assert!(lines[0].starts_with("Image ID: ") && lines[1] == "Tags:     [localhost/app:latest]", "{tree}");
+    assert_eq!(lines[3], "Image Layers");
+    assert!(
+        lines[4].starts_with("├── ID: ") && lines[4].contains("Top Layer of: [localhost/busybox:latest]"),
+        "{tree}"
+    );
+    assert!(lines[5].contains("Size: 350kB") && !lines[5].contains("Shadows"), "{tree}");
+    assert!(lines[6].contains("Size: 300kB Shadows: 300kB Duplicates: 300kB"), "{tree}");
+    assert!(
+        lines[7].starts_with("└── ID: ")
+            && lines[7].contains("Size: 0B Shadows: 50kB")
+            && lines[7].contains("[localhost/app:latest]"),
+        "{tree}"
+    );
+    let children = davit.run(["image", "tree", "--whatrequires", "busybox"]).ok();
+    assert!(children.lines().last().unwrap().contains("localhost/app:latest"), "{children}");
+    davit.run(["image", "tree", "nosuch"]).fails(125, "nosuch");
+}

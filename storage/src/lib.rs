@@ -41,6 +41,7 @@ pub mod layers;
 pub mod leases;
 pub mod lists;
 pub mod records;
+pub mod shadow;
 pub mod snapshot;
 mod store;
 pub mod tar;

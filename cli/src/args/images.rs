@@ -195,3 +195,14 @@ pub(crate) struct ImportArgs {
     #[arg(value_name = "REFERENCE")]
     pub(crate) reference: Option<String>,
 }
+
+/// `davit image tree`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImageTreeArgs {
+    /// The layers and images that are made on it instead
+    #[arg(long)]
+    pub(crate) whatrequires: bool,
+    /// Image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+}

@@ -356,6 +356,8 @@ pub(crate) enum ImageCommand {
     Sign(Deferred<ImageSignArgs>),
     /// Give an image further names
     Tag(Deferred<TagArgs>),
+    /// Show the layers of an image: what each takes, hides of those below, and has twice
+    Tree(Deferred<ImageTreeArgs>),
     /// Take one `image mount` back
     #[command(visible_alias = "umount")]
     Unmount(Deferred<ImageUnmountArgs>),

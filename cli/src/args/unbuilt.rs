@@ -144,8 +144,8 @@ mod tests {
     fn commands_that_are_not_built_are_named() {
         let text = explained(&["davit", "kube", "play", "x.yaml"]).unwrap();
         assert!(text.contains("davit kube"), "{text}");
-        let text = explained(&["davit", "image", "tree", "x"]).unwrap();
-        assert!(text.contains("davit image tree"), "{text}");
+        let text = explained(&["davit", "image", "scp", "x"]).unwrap();
+        assert!(text.contains("davit image scp"), "{text}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) mod runtime;
 mod search;
 mod serve;
 mod system;
+mod tree;
 mod trust;
 mod usage;
 mod volume;
@@ -184,6 +185,7 @@ fn image(command: ImageCommand, options: EngineOptions) -> Outcome {
         ImageCommand::List(args) => dispatch(DavitCommand::Images(args), options),
         ImageCommand::Load(args) => dispatch(DavitCommand::Load(args), options),
         ImageCommand::Search(args) => dispatch(DavitCommand::Search(args), options),
+        ImageCommand::Tree(Deferred(args)) => tree::tree(&store(options)?, &args),
         ImageCommand::Mount(Deferred(args)) => mounting::mount_images(&store(options)?, &args),
         ImageCommand::Unmount(Deferred(args)) => mounting::unmount_images(&store(options)?, &args),
         ImageCommand::Prune(Deferred(args)) => prune::images(&store(options)?, args),

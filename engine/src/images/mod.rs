@@ -12,6 +12,7 @@ mod search;
 pub(crate) mod store_end;
 mod tag;
 pub(crate) mod transfer;
+mod tree;
 mod trust;
 mod trust_policy;
 
@@ -21,6 +22,7 @@ pub(crate) use outgoing::Outgoing;
 pub use outgoing::{ManifestSummary, Subject};
 pub use requests::*;
 pub use search::{SearchHit, SearchRequest};
+pub use tree::{Child, ImageTree, TreeLayer};
 
 use crate::Engine;
 
