@@ -71,7 +71,9 @@ pub(super) fn merge(mut request: CreateRequest, image: &ContainerConfig, id: &st
             ImageVolumes::Tmpfs => Mount::parse_tmpfs(volume)?,
             _ => Mount::anonymous(volume)?,
         };
-        if !request.mounts.iter().any(|mount| mount.destination == made.destination) {
+        // what the system has there stays, whatever an image says
+        let is_system = ["/proc", "/sys", "/dev"].iter().any(|place| made.destination.starts_with(place));
+        if !is_system && !request.mounts.iter().any(|mount| mount.destination == made.destination) {
             request.mounts.push(made);
         }
     }
