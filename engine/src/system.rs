@@ -155,12 +155,16 @@ impl Engine {
         let mounts = if request.build { self.forget_builds()? } else { 0 };
         let images =
             self.images().prune(&ImagePruneRequest { all: request.all, filters: request.filters.clone() })?;
+        let unfinished = match request.all || request.build {
+            true => self.sweep_all()?,
+            false => 0,
+        };
         let volumes = match request.volumes {
             true => self.volumes().prune(&request.filters)?,
             false => crate::images::PruneReport::default(),
         };
         self.tell(crate::events::Event::system("prune"));
-        let reclaimed = containers.reclaimed + images.reclaimed + volumes.reclaimed + mounts;
+        let reclaimed = containers.reclaimed + images.reclaimed + volumes.reclaimed + mounts + unfinished;
         Ok(SystemPruneReport { containers, images, volumes, reclaimed })
     }
 
@@ -168,11 +172,14 @@ impl Engine {
     /// number of bytes that became free.
     pub fn prune_builds(&self) -> Result<u64> {
         let mounts = self.forget_builds()?;
-        let store = self.store()?;
-        let freed = store
-            .sweep(storage::SweepOptions::default())
-            .map_err(crate::error::storage("remove the build cache"))?;
-        Ok(mounts + freed.bytes)
+        Ok(mounts + self.sweep_all()?)
+    }
+
+    /// Frees what nothing needs, blobs too that came in part and that no pull is going on with.
+    fn sweep_all(&self) -> Result<u64> {
+        let options = storage::SweepOptions { partial_blobs: true, ..storage::SweepOptions::default() };
+        let freed = self.store()?.sweep(options).map_err(crate::error::storage("free what nothing needs"))?;
+        Ok(freed.bytes)
     }
 
     /// Removes cache mounts, and the records of results, whose content the next sweep removes.

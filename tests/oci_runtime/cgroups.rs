@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::lab::{Lab, each};
 use crate::limits::controller;
+use crate::support::wait_until;
 
 fn v1() -> bool {
     std::path::Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists()
@@ -160,7 +161,10 @@ fn counters() {
             config["linux"]["resources"] =
                 json!({ "pids": { "limit": 20 }, "memory": { "limit": 64 << 20 } });
         });
-        let event: Value = serde_json::from_str(&lab.verb(["events", "--stats", &id]).ok()).unwrap();
+        let look = || -> Value { serde_json::from_str(&lab.verb(["events", "--stats", &id]).ok()).unwrap() };
+        // threads of the runtime itself may still be on their way out
+        wait_until("the program is alone", || look()["data"]["pids"]["current"] == 1);
+        let event = look();
         assert_eq!((&event["type"], &event["id"]), (&json!("stats"), &json!(id)));
         let data = &event["data"];
         assert_eq!(data["pids"], json!({ "current": 1, "limit": 20 }));
