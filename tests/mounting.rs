@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::rootless::Rootless;
 use crate::support::{Davit, mounts_below};
 
 fn read(path: &Path) -> String {
@@ -89,4 +90,28 @@ fn images_are_shown_for_reading() {
     davit.run(["rmi", "two"]).ok();
     let place = davit.dir.path().to_str().unwrap();
     assert!(mounts_below(place).is_empty(), "{:?}", mounts_below(place));
+}
+
+#[test]
+fn an_ordinary_user_mounts_in_unshare() {
+    let user = Rootless::new();
+    user.run(&["import", "busybox.tar", "busybox"]).ok();
+    user.run(&["create", "--name", "c", "--network=none", "busybox", "cat", "/by-host"]).ok();
+    user.run(&["mount", "c"]).fails(125, "davit unshare");
+    assert_eq!(user.run(&["unshare", "id", "-u"]).ok(), "0");
+    let davit = user.dir.path().join("davit");
+    let script = format!(
+        "set -e; d={}; p=$($d mount c); echo by-host > $p/by-host; $d start -a c; $d ps -aq | wc -l; test $($d mount | wc -l) = 1; $d umount c > /dev/null; ! test -e $p/by-host",
+        davit.display()
+    );
+    assert_eq!(user.run(&["unshare", "sh", "-c", &script]).ok(), "by-host\n1");
+    assert_eq!(user.run(&["start", "-a", "c"]).ok(), "by-host", "outside it is the same store");
+    assert_eq!(user.run(&["unshare", "sh", "-c", "exit 7"]).code, 7);
+    user.run(&["unshare", "no-such-program"]).fails(125, "no-such-program");
+    user.run(&["unshare", "--rootless-netns", "true"]).fails(125, "not built yet");
+}
+
+#[test]
+fn root_has_nothing_to_unshare() {
+    Davit::with_busybox().run(["unshare", "true"]).fails(125, "ordinary users");
 }

@@ -175,3 +175,56 @@ fn cleanup_tidies_containers_sessions_and_images() {
     assert_eq!(davit.run(["container", "exists", "c"]).code, 1);
     assert_eq!(davit.run(["image", "exists", "busybox"]).code, 1);
 }
+
+#[test]
+fn commit_puts_a_config_over_the_container_s() {
+    let davit = Davit::with_busybox();
+    davit
+        .run([
+            "create",
+            "--name",
+            "c",
+            "-e",
+            "A=1",
+            "-e",
+            "B=2",
+            "-l",
+            "x=old",
+            "--network=none",
+            "busybox",
+            "true",
+        ])
+        .ok();
+    let file = davit.dir.path().join("config.json");
+    let path = file.to_str().unwrap();
+    let text =
+        r#"{"User":"7","Env":["B=3","C=4"],"Cmd":["ls","/"],"Labels":{"x":"new"},"StopSignal":"SIGINT"}"#;
+    std::fs::write(&file, text).unwrap();
+    davit.run(["commit", "-q", "--config", path, "-c", "USER 8", "c", "made"]).ok();
+    let config =
+        |field: &str| davit.run(["image", "inspect", "-f", &format!("{{{{{field}}}}}"), "made"]).ok();
+    assert_eq!(config(".Config.User"), "8", "--change counts more");
+    assert_eq!(config("json .Config.Cmd"), r#"["ls","/"]"#);
+    assert_eq!(config("json .Config.Labels"), r#"{"x":"new"}"#);
+    assert_eq!(config(".Config.StopSignal"), "SIGINT");
+    let env = config("json .Config.Env");
+    assert!(
+        env.contains("A=1") && env.contains("B=3") && env.contains("C=4") && !env.contains("B=2"),
+        "{env}"
+    );
+    std::fs::write(&file, "[1]").unwrap();
+    davit.run(["commit", "--config", path, "c", "other"]).fails(125, "as JSON");
+    std::fs::write(&file, vec![b' '; (1 << 20) + 1]).unwrap();
+    davit.run(["commit", "--config", path, "c", "other"]).fails(125, "larger than 1 MiB");
+    assert_eq!(davit.run(["image", "exists", "other"]).code, 1);
+}
+
+#[test]
+fn cp_takes_what_podman_hides() {
+    let davit = Davit::with_busybox();
+    davit.run(["create", "--name", "c", "--network=none", "busybox", "cat", "/f"]).ok();
+    let file = davit.dir.path().join("f");
+    std::fs::write(&file, "copied\n").unwrap();
+    davit.run(["cp", "--extract", "--pause=false", file.to_str().unwrap(), "c:/f"]).ok();
+    assert_eq!(davit.run(["start", "-a", "c"]).ok(), "copied");
+}

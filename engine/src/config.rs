@@ -53,6 +53,14 @@ fn auth_file_variable() -> Option<PathBuf> {
     var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
+/// Variable of the programs of `davit unshare`: the user ID outside.
+pub(crate) const UNSHARED: &str = "_DAVIT_ROOTLESS_UID";
+
+/// The user ID outside, for what `davit unshare` started.
+pub(crate) fn unshared_uid() -> Option<u32> {
+    var_os(UNSHARED)?.to_str()?.parse().ok()
+}
+
 fn home() -> Option<PathBuf> {
     absolute_variable("HOME")
 }

@@ -43,10 +43,11 @@ impl Engine {
     }
 
     fn check_mounts(&self, what: &str) -> Result<()> {
-        if self.config().identity.rootless || sys::idmap::in_user_namespace() {
+        // elsewhere the path that is printed would show nothing
+        if self.config().identity.rootless && crate::config::unshared_uid().is_none() {
             return Err(Error::unsupported(
-                what.to_owned(),
-                "an ordinary user's mount does not outlive the command; use cp or export",
+                format!("{what} by an ordinary user"),
+                "the mount is seen in the user's own namespaces alone; run `davit unshare` first and this command in it",
             ));
         }
         Ok(())

@@ -15,6 +15,9 @@ pub(crate) struct CommitArgs {
     /// Containerfile instruction that changes the image's config (repeatable)
     #[arg(long, short = 'c', value_name = "INSTRUCTION")]
     pub(crate) change: Vec<String>,
+    /// File with a config as JSON, which counts more than the container's and less than --change
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Media types of the image's manifest (oci, docker)
     #[arg(long, short = 'f', value_name = "FORMAT", default_value = "oci", value_parser = ["oci", "docker"], hide_possible_values = true)]
     pub(crate) format: String,
@@ -53,6 +56,12 @@ pub(crate) struct CpArgs {
     /// A directory may take the place of a file, and a file that of a directory
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Accepted for Podman: an archive is unpacked in any case
+    #[arg(long, hide = true)]
+    pub(crate) extract: bool,
+    /// Accepted for Podman: nothing is frozen in any case
+    #[arg(long, hide = true)]
+    pub(crate) pause: bool,
     /// Accepted for Docker: a link that is named is always followed
     #[arg(long, short = 'L', hide = true)]
     pub(crate) follow_link: bool,

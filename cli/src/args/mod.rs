@@ -238,6 +238,8 @@ pub(crate) enum DavitCommand {
     Unmount(Deferred<UnmountArgs>),
     /// Thaw the processes of containers
     Unpause(Deferred<PauseArgs>),
+    /// Run a program in the namespaces of an ordinary user's containers
+    Unshare(Deferred<UnshareArgs>),
     /// Take names from an image
     Untag(Deferred<UntagArgs>),
     /// Change the limits of a container

@@ -39,6 +39,14 @@ pub(crate) struct UnmountArgs {
     pub(crate) containers: Vec<String>,
 }
 
+/// `davit unshare`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct UnshareArgs {
+    /// Program and its arguments (the shell in SHELL, or /bin/sh)
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
 /// `davit image mount`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ImageMountArgs {

@@ -19,6 +19,7 @@ pub(crate) fn commit(engine: &Engine, args: CommitArgs) -> Outcome {
         author: args.author,
         message: args.message,
         changes: args.change,
+        config: args.config,
         docker_format: args.format == "docker",
         pause: args.pause,
         squash: args.squash,

@@ -130,6 +130,7 @@ pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome
         DavitCommand::Tag(Deferred(args)) => images::tag(&store(options)?, &args),
         DavitCommand::Top(Deferred(args)) => usage::top(options, args),
         DavitCommand::Unpause(Deferred(args)) => containers::unpause(&store(options)?, args),
+        DavitCommand::Unshare(Deferred(args)) => mounting::unshare(args),
         DavitCommand::Untag(Deferred(args)) => images::untag(&store(options)?, &args),
         DavitCommand::Update(Deferred(args)) => containers::update(&store(options)?, &args),
         DavitCommand::Version(Deferred(args)) => system::version(&args),

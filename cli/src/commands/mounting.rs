@@ -1,5 +1,6 @@
 //! `mount`, `unmount`, `image mount`, `image unmount`.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use engine::containers::ContainerListRequest;
@@ -8,7 +9,7 @@ use engine::{Engine, Shown};
 use serde_json::json;
 
 use super::lists::short;
-use crate::args::{ImageMountArgs, ImageUnmountArgs, MountArgs, UnmountArgs};
+use crate::args::{ImageMountArgs, ImageUnmountArgs, MountArgs, UnmountArgs, UnshareArgs};
 use crate::error::{FAILED, Failure, Outcome};
 use crate::output::table::Table;
 use crate::output::{self, json as pretty, template};
@@ -39,6 +40,20 @@ pub(crate) fn unmount(engine: &Engine, args: &UnmountArgs) -> Outcome {
         names.extend(engine.mounted_containers()?.into_iter().map(|shown| shown.id));
     }
     each(&names, |name| taken(engine, name, engine.container_id(name)?, args.force || args.all))
+}
+
+/// `davit unshare`: becomes the program.
+pub(crate) fn unshare(args: UnshareArgs) -> Outcome {
+    let unshared = engine::entry::unshare()?;
+    for warning in &unshared.warnings {
+        output::note(&format!("Warning: {warning}"));
+    }
+    let mut words = args.command.into_iter();
+    let shell = || std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let program = words.next().or_else(shell).unwrap_or_else(|| "/bin/sh".into());
+    let (name, value) = unshared.variable;
+    let error = std::process::Command::new(&program).args(words).env(name, value).exec();
+    Err(Failure::new(format!("run {}: {error}", program.to_string_lossy())))
 }
 
 /// `davit image mount`

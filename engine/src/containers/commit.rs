@@ -11,9 +11,9 @@ use crate::time::Instant;
 use crate::{Error, Result};
 use oci::{ChainId, ContainerConfig, Descriptor, History, ImageConfig, Raw, media_type};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use storage::diff::{diff_id_of, write_diff_without};
 use storage::snapshot::open_detached;
 use storage::tar::{ExtractOptions, Ownership, Reader, Whiteouts, WriteOptions, extract_into, write_tree};
@@ -32,6 +32,8 @@ pub struct CommitRequest {
     pub message: String,
     /// Containerfile instructions that change its config.
     pub changes: Vec<String>,
+    /// File with a config as JSON, whose values are put over those of the container before `changes`.
+    pub config: Option<PathBuf>,
     /// Docker's media types in its manifest instead of the OCI's.
     pub docker_format: bool,
     /// The processes are frozen meanwhile.
@@ -41,6 +43,9 @@ pub struct CommitRequest {
     /// The places of the container's mounts become volumes of the image.
     pub include_volumes: bool,
 }
+
+/// Most bytes of a file with a config.
+const MAX_CONFIG: u64 = 1 << 20;
 
 /// A container that is frozen until this is dropped.
 struct Frozen(PathBuf);
@@ -68,6 +73,9 @@ impl Containers<'_> {
                 let place = mount.destination.to_string_lossy().into_owned();
                 config.volumes.insert(place, oci::Empty {});
             }
+        }
+        if let Some(path) = &request.config {
+            put_over(&mut config, read_config(path)?);
         }
         for change in &request.changes {
             apply_change(&mut config, change)?;
@@ -217,5 +225,62 @@ fn container_config(record: &ContainerRecord, image: &ContainerConfig) -> Contai
         labels: settings.labels.clone(),
         stop_signal: settings.stop_signal.clone(),
         ..image.clone()
+    }
+}
+
+/// Reads a config, as an image has it under `config`.
+fn read_config(path: &Path) -> Result<ContainerConfig> {
+    let shown = path.display();
+    let failed = |error| Error::os(format!("read {shown}"), error);
+    let mut bytes = Vec::new();
+    // one byte more tells that there is more
+    std::fs::File::open(path)
+        .map_err(failed)?
+        .take(MAX_CONFIG + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_CONFIG {
+        return Err(Error::invalid(format!("config {shown}"), "it is larger than 1 MiB"));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::invalid(format!("config {shown}"), format!("expected an image's config as JSON: {error}"))
+    })
+}
+
+/// Puts what a config says over another: single values and lists take the place of the old ones; ports, volumes, labels and
+/// variables join them, and count more where both have a name.
+fn put_over(config: &mut ContainerConfig, over: ContainerConfig) {
+    fn text(old: &mut String, new: String) {
+        if !new.is_empty() {
+            *old = new;
+        }
+    }
+    fn value<T>(old: &mut Option<T>, new: Option<T>) {
+        if new.is_some() {
+            *old = new;
+        }
+    }
+    text(&mut config.user, over.user);
+    text(&mut config.working_dir, over.working_dir);
+    // an entry point of its own does not go with the old one's arguments
+    if over.entrypoint.is_some() && over.cmd.is_none() {
+        config.cmd = None;
+    }
+    value(&mut config.entrypoint, over.entrypoint);
+    value(&mut config.cmd, over.cmd);
+    value(&mut config.stop_signal, over.stop_signal);
+    value(&mut config.stop_timeout, over.stop_timeout);
+    value(&mut config.shell, over.shell);
+    value(&mut config.healthcheck, over.healthcheck);
+    config.exposed_ports.extend(over.exposed_ports);
+    config.volumes.extend(over.volumes);
+    config.labels.extend(over.labels);
+    if !over.on_build.is_empty() {
+        config.on_build = over.on_build;
+    }
+    for variable in over.env {
+        let name = variable.split('=').next().unwrap_or_default();
+        config.env.retain(|known| known.split('=').next() != Some(name));
+        config.env.push(variable);
     }
 }

@@ -169,13 +169,9 @@ fn fork_spawner() -> Result<Spawner> {
 ///
 /// Must run before the first thread; arguments may have been read before.
 pub fn enter(needs: Needs) -> Result<Entered> {
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    let uid = sys::user::effective_uid();
-    let sets = sys::caps::current().map_err(|error| Error::os("read own capabilities", error))?;
-    let privileged = uid == 0 && sets.effective & CAP_SYS_ADMIN != 0;
     let mut warnings = Vec::new();
-    let identity = Identity { uid, rootless: !privileged };
-    if !privileged && needs != Needs::Nothing {
+    let (identity, inside) = whoami()?;
+    if identity.rootless && !inside && needs != Needs::Nothing {
         warnings.extend(rootless::enter(identity)?);
     }
     let spawner = match needs {
@@ -183,4 +179,44 @@ pub fn enter(needs: Needs) -> Result<Entered> {
         Needs::Nothing | Needs::Store => None,
     };
     Ok(Entered { warnings, identity, spawner })
+}
+
+/// Who runs this command, and whether it is in that user's namespaces already.
+fn whoami() -> Result<(Identity, bool)> {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let uid = sys::user::effective_uid();
+    if uid == 0
+        && let Some(outside) = crate::config::unshared_uid()
+    {
+        let identity = Identity { uid: outside, rootless: true };
+        if rootless::is_inside(identity)? {
+            return Ok((identity, true));
+        }
+    }
+    let sets = sys::caps::current().map_err(|error| Error::os("read own capabilities", error))?;
+    let privileged = uid == 0 && sets.effective & CAP_SYS_ADMIN != 0;
+    Ok((Identity { uid, rootless: !privileged }, false))
+}
+
+/// What [`unshare`] made of this process.
+#[derive(Debug)]
+pub struct Unshared {
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// A variable for the program: davit commands below it know by it where they are.
+    pub variable: (&'static str, String),
+}
+
+/// Joins the namespaces of an ordinary user, in which its containers and mounts are; a program that is executed then sees
+/// the same. Must run before the first thread.
+pub fn unshare() -> Result<Unshared> {
+    let (identity, inside) = whoami()?;
+    if !identity.rootless {
+        return Err(Error::unsupported(
+            "unshare",
+            "root has no user namespace to enter; it is for ordinary users",
+        ));
+    }
+    let warnings = if inside { Vec::new() } else { rootless::enter(identity)? };
+    Ok(Unshared { warnings, variable: (crate::config::UNSHARED, identity.uid.to_string()) })
 }

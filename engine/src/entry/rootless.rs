@@ -105,6 +105,24 @@ fn join(directory: &Path) -> Result<Option<bool>> {
     Ok(Some(holder.single_id))
 }
 
+/// Whether this process is in the namespaces of the user's holder.
+pub(super) fn is_inside(identity: Identity) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    if !sys::idmap::in_user_namespace() {
+        return Ok(false);
+    }
+    let file = runtime_directory(identity)?.join("userns.json");
+    let Some(holder) = files::read_json::<Holder>(&file).unwrap_or_default() else { return Ok(false) };
+    let of = |process: &str, kind: &str| {
+        std::fs::metadata(format!("/proc/{process}/ns/{kind}")).map(|seen| (seen.dev(), seen.ino())).ok()
+    };
+    let holder = holder.pid.to_string();
+    Ok(["user", "mnt"].into_iter().all(|kind| {
+        let own = of("self", kind);
+        own.is_some() && own == of(&holder, kind)
+    }))
+}
+
 struct Maps {
     users: Vec<Range>,
     groups: Vec<Range>,
