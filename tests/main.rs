@@ -2,6 +2,7 @@
 //! `tests/run` installs; each test has a store of its own, so all of them run at the same time.
 #![allow(clippy::unwrap_used)]
 
+mod artifacts;
 mod bad_input;
 mod bad_registry;
 mod build;
@@ -40,6 +41,7 @@ mod restart_policy;
 mod rootless;
 mod run;
 mod run_flags;
+mod save_load;
 mod search;
 mod share;
 mod support;

@@ -59,7 +59,10 @@ impl Engine {
         let failed = || crate::error::storage("repair the store");
         let mut wanted: Vec<Digest> = Vec::new();
         for damage in &report.damage {
-            if let Damage::Blob { digest } | Damage::MissingBlob { digest, .. } = damage {
+            if let Damage::Blob { digest }
+            | Damage::MissingBlob { digest, .. }
+            | Damage::MissingPart { digest, .. } = damage
+            {
                 wanted.push(digest.clone());
             }
         }
@@ -81,7 +84,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// The blobs that images are made of, with the names of registries that have them.
+    /// The blobs that images and artifacts are made of, with the names of registries that have them.
     fn known_blobs(&self, store: &Store) -> Result<BTreeMap<Digest, (Descriptor, Vec<Reference>)>> {
         let failed = || crate::error::storage("list images");
         let mut known: BTreeMap<Digest, (Descriptor, Vec<Reference>)> = BTreeMap::new();
@@ -102,6 +105,22 @@ impl Engine {
             for blob in blobs {
                 let entry = known.entry(blob.digest.clone()).or_insert_with(|| (blob, Vec::new()));
                 entry.1.extend(names.iter().cloned());
+            }
+        }
+        for artifact in store.artifacts().all().map_err(failed())? {
+            let Ok(name) = Reference::parse(&artifact.reference) else { continue };
+            let mut blobs = vec![artifact.manifest.clone()];
+            // without its manifest nothing more is known of it
+            let manifest = store.content().read_verified(&artifact.manifest.digest, oci::MAX_MANIFEST_BYTES);
+            if let Ok(bytes) = manifest
+                && let Ok(raw) = oci::Raw::<oci::Manifest>::parse(bytes, Some(&artifact.manifest.media_type))
+            {
+                blobs.push(raw.value().config.clone());
+                blobs.extend(raw.value().layers.iter().cloned());
+            }
+            for blob in blobs {
+                let entry = known.entry(blob.digest.clone()).or_insert_with(|| (blob, Vec::new()));
+                entry.1.extend((name.registry() != "localhost").then(|| name.clone()));
             }
         }
         Ok(known)
@@ -136,6 +155,9 @@ impl Engine {
             }
             Damage::MissingBlob { image, digest } => {
                 format!("image {}: blob {digest} is missing", image.short())
+            }
+            Damage::MissingPart { artifact, digest } => {
+                format!("artifact {artifact}: blob {digest} is missing")
             }
             Damage::MissingLayer { image, chain_id } => {
                 format!("image {}: layer {chain_id} is missing", image.short())

@@ -5,6 +5,7 @@
 //! next command works from it.
 #![forbid(unsafe_code)]
 
+pub mod artifacts;
 pub mod build;
 pub mod cdi;
 mod check;

@@ -82,8 +82,8 @@ pub(crate) struct Contents {
     holds: Vec<Hold>,
     pub(crate) images: HashMap<Digest, ImageRecord>,
     pub(crate) cache: Vec<CacheRecord>,
-    /// Indexes that lists came as.
-    indexes: Vec<Digest>,
+    /// Indexes that lists came as, and all that artifacts name.
+    kept: Vec<Digest>,
     traces: traces::Kept,
 }
 
@@ -98,11 +98,15 @@ impl Contents {
         let images = crate::records::list::<ImageRecord>(&store.path("images"))?;
         let images = images.into_iter().map(|image| (image.id.clone(), image)).collect();
         let cache = store.cache().list()?;
-        let indexes = store.lists().all()?.into_iter().filter_map(|list| list.index).collect();
+        let mut kept: Vec<Digest> = store.lists().all()?.into_iter().filter_map(|list| list.index).collect();
+        for artifact in store.artifacts().all()? {
+            kept.push(artifact.manifest.digest);
+            kept.extend(artifact.blobs);
+        }
         let images: HashMap<Digest, ImageRecord> = images;
         let keys = cache.iter().map(|record| record.key.as_str()).collect();
         let traces = traces::Kept::read(store, &|image| images.contains_key(image), &keys)?;
-        Ok(Self { blobs, snapshots, active, layers, live_leases, holds, images, cache, indexes, traces })
+        Ok(Self { blobs, snapshots, active, layers, live_leases, holds, images, cache, kept, traces })
     }
 
     fn is_live(&self, record: &SnapshotRecord) -> Result<bool> {
@@ -140,7 +144,7 @@ impl Marks {
             marks.blobs.extend(record.blobs.iter().cloned());
         }
         marks.blobs.extend(contents.traces.blobs.iter().cloned());
-        marks.blobs.extend(contents.indexes.iter().cloned());
+        marks.blobs.extend(contents.kept.iter().cloned());
         for (key, record) in &contents.active {
             if marks.active.contains(key) || contents.is_live(record)? {
                 marks.active.insert(key.clone());
@@ -276,8 +280,17 @@ impl Plan {
 
 /// Records are written under the shared lock, so what has a temporary name now was left by a killed writer.
 fn remove_temporary(store: &Store, failures: &mut Failures) {
-    let directories =
-        ["layers", "images", "tags", "lists", "cache", "cache/pending", traces::TRACES, traces::LINES];
+    let directories = [
+        "layers",
+        "images",
+        "tags",
+        "lists",
+        "artifacts",
+        "cache",
+        "cache/pending",
+        traces::TRACES,
+        traces::LINES,
+    ];
     for directory in directories {
         let directory = store.path(directory);
         let names = sys::fs::optional(sys::fs::read_names(&directory)).map_err(Into::into);

@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod artifacts;
 pub mod cache;
 pub mod cache_mounts;
 pub mod check;
@@ -49,6 +50,7 @@ pub mod testing;
 pub mod traces;
 pub mod usage;
 
+pub use artifacts::{ArtifactRecord, Artifacts};
 pub use cache::CacheRecord;
 pub use cache_mounts::{CacheMount, CacheMounts, MountUse};
 pub use content::{BlobWriter, Claim, NewBlob};

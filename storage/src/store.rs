@@ -1,5 +1,6 @@
 //! The store as a whole: its directories, its locks, its trash.
 
+use crate::artifacts::Artifacts;
 use crate::cache::Cache;
 use crate::cache_mounts::CacheMounts;
 use crate::content::Content;
@@ -68,7 +69,7 @@ impl Record for VersionRecord {
 }
 
 /// Directories of a store, all of mode 0700.
-const DIRECTORIES: [&str; 15] = [
+const DIRECTORIES: [&str; 16] = [
     "blobs",
     "blobs/sha256",
     "blobs/sha512",
@@ -80,6 +81,7 @@ const DIRECTORIES: [&str; 15] = [
     "images",
     "tags",
     "lists",
+    "artifacts",
     "cache",
     "cache/pending",
     "leases",
@@ -166,6 +168,11 @@ impl Store {
     /// The lists of images.
     pub fn lists(&self) -> Lists<'_> {
         Lists { store: self }
+    }
+
+    /// The artifacts.
+    pub fn artifacts(&self) -> Artifacts<'_> {
+        Artifacts { store: self }
     }
 
     /// The build cache's records.

@@ -50,6 +50,9 @@ pub(crate) struct HistoryArgs {
     /// Whole IDs and commands
     #[arg(long, alias = "notruncate")]
     pub(crate) no_trunc: bool,
+    /// Platform of the image of a list, OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// IDs alone
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
@@ -64,6 +67,9 @@ pub(crate) struct ImageInspectArgs {
     /// Go template, or json
     #[arg(long, short = 'f', value_name = "FORMAT", default_value = "json")]
     pub(crate) format: String,
+    /// Platform of the image of a list, OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Images
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
@@ -133,20 +139,29 @@ pub(crate) struct UntagArgs {
 /// `davit save`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SaveArgs {
-    /// Format of the archive (docker-archive, oci-archive)
+    /// Compress layers that are plain; with docker-dir
+    #[arg(long)]
+    pub(crate) compress: bool,
+    /// Format (docker-archive, oci-archive, oci-dir, docker-dir)
     #[arg(long, value_name = "FORMAT", default_value = "docker-archive")]
     pub(crate) format: String,
-    /// Every argument is an image of the archive, none a further name
+    /// Every argument is an image of the archive; else one that no image has is a further name of the first
     #[arg(long, short = 'm')]
     pub(crate) multi_image_archive: bool,
-    /// File to write (standard output)
+    /// File or directory to write (standard output)
     #[arg(long, short = 'o', value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Platform of images that are lists, OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// No progress
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) trust: PolicyArgs,
+    /// Layers without compression; with oci-archive and oci-dir
+    #[arg(long, conflicts_with = "compress")]
+    pub(crate) uncompressed: bool,
     /// Images
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
@@ -155,9 +170,12 @@ pub(crate) struct SaveArgs {
 /// `davit load`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArgs {
-    /// File to read (standard input)
+    /// File or directory to read (standard input)
     #[arg(long, short = 'i', value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
+    /// Platform of images, OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// No progress
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,

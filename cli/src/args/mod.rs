@@ -3,6 +3,7 @@
 //! Nothing here knows the engine. `commands` turns these plain structs into requests. A flag or a command that
 //! Podman or Docker has and davit does not have yet is listed in `unbuilt.tsv` and refused by name.
 
+mod artifact;
 mod build;
 mod changes;
 mod containers;
@@ -25,6 +26,7 @@ mod update;
 mod usage;
 mod volume;
 
+pub(crate) use artifact::*;
 pub(crate) use build::{BuildArgs, BuilderPruneArgs, ImageExplainArgs, OnFail, ProgressMode};
 pub(crate) use changes::*;
 pub(crate) use containers::*;
@@ -128,6 +130,9 @@ pub(crate) struct Davit {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)] // one value a process; boxing would only obscure the derive
 pub(crate) enum DavitCommand {
+    /// Manage artifacts: files in registries that are no images
+    #[command(subcommand, arg_required_else_help = true)]
+    Artifact(Deferred<ArtifactCommand>),
     /// Join the standard streams of a running container
     Attach(Deferred<AttachArgs>),
     /// Build an image from a Containerfile

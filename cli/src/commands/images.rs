@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use engine::images::{
-    ArchiveFormat, ArchiveInput, ImageRemoveRequest, ImageRemoved, ImportRequest, SaveRequest,
+    ArchiveFormat, ArchiveInput, ImageRemoveRequest, ImageRemoved, ImportRequest, LoadRequest, SaveRequest,
 };
 use engine::{Engine, ErrorKind};
 
@@ -60,8 +60,29 @@ pub(crate) fn save(engine: &Engine, args: SaveArgs) -> Outcome {
     if let Some(policy) = &args.trust.signature_policy {
         engine.images().check_policy(policy)?;
     }
-    let request = SaveRequest { images: args.images, format };
+    if args.compress && format != ArchiveFormat::DockerDirectory {
+        return Err(Failure::new(
+            "--compress goes with --format=docker-dir: archives say themselves what is compressed",
+        ));
+    }
+    if args.uncompressed && !matches!(format, ArchiveFormat::Oci | ArchiveFormat::OciDirectory) {
+        return Err(Failure::new("--uncompressed goes with --format=oci-archive or oci-dir"));
+    }
+    let request = SaveRequest {
+        images: args.images,
+        format,
+        further_names: !args.multi_image_archive,
+        platform: args.platform,
+        compress: args.compress,
+        uncompressed: args.uncompressed,
+    };
     match &args.output {
+        None if format.is_directory() => {
+            return Err(Failure::new(format!("--format={}: name a directory with -o", args.format)));
+        }
+        Some(path) if format.is_directory() => {
+            engine.images().save_directory(&request, path, &|event| progress.event(&event))?;
+        }
         Some(path) => {
             // Nothing half-made under the name that was asked for.
             let attempt = || format!("write {}", path.display());
@@ -108,9 +129,9 @@ pub(crate) fn load(engine: &Engine, args: LoadArgs) -> Outcome {
         }
         None => ArchiveInput::Stream(Box::new(std::io::stdin())),
     };
-    let report = engine
-        .images()
-        .load(input, args.trust.signature_policy.as_deref(), &|event| progress.event(&event))?;
+    let request =
+        LoadRequest { input, signature_policy: args.trust.signature_policy, platform: args.platform };
+    let report = engine.images().load(request, &|event| progress.event(&event))?;
     for name in report.names {
         output::line(&format!("Loaded image: {name}"));
     }

@@ -16,7 +16,7 @@ pub(crate) fn inspect(engine: &Engine, args: &InspectArgs) -> Outcome {
     }
     print(&args.format, &names, |name| match args.r#type.as_str() {
         "container" => container(engine, name, args.size),
-        "image" => image(engine, name),
+        "image" => image(engine, name, None),
         "volume" => super::volume::described(engine, name),
         _ => {
             let or_else = |result: Result<Value, engine::Error>, next: &dyn Fn() -> _| match result {
@@ -24,7 +24,7 @@ pub(crate) fn inspect(engine: &Engine, args: &InspectArgs) -> Outcome {
                 other => other,
             };
             let found = container(engine, name, args.size);
-            let found = or_else(found, &|| image(engine, name));
+            let found = or_else(found, &|| image(engine, name, None));
             let found = or_else(found, &|| super::volume::described(engine, name));
             or_else(found, &|| Err(engine::Error::NotFound { what: "object", name: name.to_owned() }))
         }
@@ -42,7 +42,7 @@ pub(crate) fn containers(engine: &Engine, args: &ContainerInspectArgs) -> Outcom
 
 /// `davit image inspect`
 pub(crate) fn images(engine: &Engine, args: &ImageInspectArgs) -> Outcome {
-    print(&args.format, &args.images, |name| image(engine, name))
+    print(&args.format, &args.images, |name| image(engine, name, args.platform.as_deref()))
 }
 
 fn container(engine: &Engine, name: &str, size: bool) -> Result<Value, engine::Error> {
@@ -50,8 +50,8 @@ fn container(engine: &Engine, name: &str, size: bool) -> Result<Value, engine::E
     Ok(serde_json::to_value(report).expect("reports are plain data"))
 }
 
-fn image(engine: &Engine, name: &str) -> Result<Value, engine::Error> {
-    let report = engine.images().inspect(name)?;
+fn image(engine: &Engine, name: &str, platform: Option<&str>) -> Result<Value, engine::Error> {
+    let report = engine.images().inspect(name, platform)?;
     Ok(serde_json::to_value(report).expect("reports are plain data"))
 }
 

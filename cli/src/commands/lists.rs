@@ -435,7 +435,7 @@ fn history_json(entry: &HistoryEntry) -> Value {
 
 /// `davit history`
 pub(crate) fn history(engine: &Engine, args: &HistoryArgs) -> Outcome {
-    let entries = engine.images().history(&args.image)?;
+    let entries = engine.images().history(&args.image, args.platform.as_deref())?;
     if args.quiet && args.format.is_none() {
         for entry in &entries {
             output::line(if args.no_trunc || entry.id == "<missing>" { &entry.id } else { short(&entry.id) });

@@ -1,5 +1,6 @@
 //! The commands: from arguments to requests, from reports to output. One file a group of verbs.
 
+mod artifact;
 mod build;
 mod call;
 mod changes;
@@ -61,6 +62,7 @@ fn of_runtime(options: EngineOptions, runtime: Option<&String>) -> EngineOptions
 /// Carries a command out.
 pub(crate) fn dispatch(command: DavitCommand, options: EngineOptions) -> Outcome {
     match command {
+        DavitCommand::Artifact(Deferred(command)) => artifact::artifact(&store(options)?, command),
         DavitCommand::Attach(Deferred(args)) => exec::attach(&store(options)?, args),
         DavitCommand::Build(Deferred(args)) => build::build(&launch(options)?, args),
         DavitCommand::Builder(Deferred(BuilderCommand::Build(args))) => {

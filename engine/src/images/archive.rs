@@ -1,24 +1,22 @@
-//! `save`, `load`, and archives as either end of `pull` and `push`.
+//! `load`, and archives as either end of `pull` and `push`.
 
-use super::lookup::{Found, local_reference};
+use super::lookup::local_reference;
 use super::outgoing::{Named, send};
 use super::store_end::{Form, StoreSource, Wanted};
 use super::transfer::{platform, split_transport};
 use super::{
-    ArchiveFormat, ArchiveInput, Images, LoadReport, PullReport, PullRequest, PushReport, SaveRequest,
-    TransferProgress,
+    ArchiveInput, Images, LoadReport, LoadRequest, PullReport, PullRequest, PushReport, TransferProgress,
 };
 use crate::build::ImageFormat;
 use crate::events::Event;
 use crate::{Error, Result};
-use oci::{Compression, Platform};
+use oci::{Compression, ImageConfig, MAX_CONFIG_BYTES, ManifestOrIndex, Platform, Raw};
 use registry::transport::{
     ArchiveKind, ArchivedImage, DirDestination, DirSource, DockerArchive, DockerArchiveWriter, Layout,
-    LayoutDestination, OciArchiveWriter, Selector, TarFile,
+    LayoutDestination, OciArchiveWriter, Selector, TarFile, read_blob,
 };
 use registry::trust::Gate;
-use registry::{Name, Reference, Source};
-use std::io::Write;
+use registry::{Name, Reference, Source, Which};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::Lease;
@@ -95,6 +93,24 @@ pub(super) fn open_path(path: &Path, lease: &Lease) -> Result<Opened> {
     open_tar(TarFile::open(path, &scratch).map_err(failed())?)
 }
 
+/// Fails where a source has one image alone, and that for another platform: an index tells by itself what it lacks.
+fn check_platform(source: &dyn Source, wanted: &Platform) -> Result<()> {
+    let failed = || crate::error::registry("read the archive");
+    let root = source.manifest(Which::Root).map_err(failed())?;
+    let ManifestOrIndex::Manifest(manifest) = root.value() else { return Ok(()) };
+    let bytes = read_blob(source, &manifest.config, MAX_CONFIG_BYTES).map_err(failed())?;
+    let config = Raw::<ImageConfig>::parse(bytes, Some(&manifest.config.media_type))
+        .map_err(crate::error::document("read the config"))?;
+    let found = config.value().platform();
+    if wanted.accepts(&found) {
+        return Ok(());
+    }
+    Err(Error::NotFound {
+        what: "image",
+        name: format!("for {wanted} in the archive: it has one for {found}"),
+    })
+}
+
 /// Splits `PATH[:NAME|:@POSITION]`.
 pub(super) fn split_path(text: &str) -> (&str, Selector) {
     match text.split_once(':') {
@@ -107,14 +123,12 @@ pub(super) fn split_path(text: &str) -> (&str, Selector) {
 }
 
 impl Images<'_> {
-    /// Brings the images of an archive into the store, as far as a policy allows it (`None` = the one that counts).
-    pub fn load(
-        &self,
-        input: ArchiveInput,
-        policy: Option<&Path>,
-        progress: TransferProgress<'_>,
-    ) -> Result<LoadReport> {
-        let gate = Gate::new(self.engine.policy(policy)?);
+    /// Brings the images of an archive into the store, as far as a policy allows it.
+    pub fn load(&self, request: LoadRequest, progress: TransferProgress<'_>) -> Result<LoadReport> {
+        let LoadRequest { input, signature_policy, platform: wanted } = request;
+        let gate = Gate::new(self.engine.policy(signature_policy.as_deref())?);
+        let wanted = wanted.filter(|wanted| !wanted.is_empty());
+        let platform = platform(wanted.as_deref())?;
         let store = self.engine.store()?;
         // also owns the spooled archive
         let lease = store.lease("load").map_err(crate::error::storage("begin to load"))?;
@@ -137,9 +151,12 @@ impl Images<'_> {
             let source = opened
                 .source(&Selector::Position(image.position))
                 .map_err(crate::error::registry("read the archive"))?;
+            if wanted.is_some() {
+                check_platform(source.as_ref(), &platform)?;
+            }
             let (record, _, _) = self.engine.receive(
                 source.as_ref(),
-                &Platform::host(),
+                &platform,
                 &names,
                 opened.has_manifests(),
                 &gate,
@@ -287,65 +304,5 @@ impl Images<'_> {
             }
         };
         Ok(PushReport { digest: digest.to_string(), destination: place, warnings: source.warnings() })
-    }
-
-    /// Writes images as an archive.
-    pub fn save(
-        &self,
-        request: &SaveRequest,
-        output: &mut (dyn Write + Send),
-        progress: TransferProgress<'_>,
-    ) -> Result<()> {
-        let store = self.engine.store()?;
-        let lease = store.lease("save").map_err(crate::error::storage("begin to save"))?;
-        let mut groups: Vec<(Found, Vec<Reference>)> = Vec::new();
-        for name in &request.images {
-            let found = self.engine.find_image(name)?;
-            let reference = found.name.as_deref().and_then(|name| Reference::parse(name).ok());
-            let manifest = |found: &Found| found.tag().and_then(|tag| tag.manifest.clone());
-            // in an OCI archive, names of one image may have manifests of their own
-            let alike = |known: &Found| {
-                request.format == ArchiveFormat::Docker
-                    || (known.form(), manifest(known)) == (found.form(), manifest(&found))
-            };
-            match groups.iter_mut().find(|(known, _)| known.id() == found.id() && alike(known)) {
-                Some((_, names)) => names.extend(reference),
-                None => groups.push((found, reference.into_iter().collect())),
-            }
-        }
-        let failed = || crate::error::registry("write the archive");
-        match request.format {
-            ArchiveFormat::Docker => {
-                let scratch = lease.directory().map_err(crate::error::storage("make a working directory"))?;
-                let writer = DockerArchiveWriter::new(output, "the archive", scratch);
-                for (found, names) in &groups {
-                    let source =
-                        StoreSource::new(self.engine, &lease, &found.image, Wanted::default(), Form::Plain)?;
-                    send(&source, &writer.destination(names), progress).map_err(failed())?;
-                }
-                writer.finish().map_err(failed())?.flush()
-            }
-            ArchiveFormat::Oci => {
-                let writer = OciArchiveWriter::new(output, "the archive");
-                for (found, names) in &groups {
-                    let form = Form::Registry(Compression::Gzip);
-                    let source =
-                        StoreSource::new(self.engine, &lease, &found.image, Wanted::named(found), form)?;
-                    if names.is_empty() {
-                        send(&source, &writer.destination(None), progress).map_err(failed())?;
-                    }
-                    for name in names {
-                        let name = name.to_string();
-                        send(&source, &writer.destination(Some(&name)), progress).map_err(failed())?;
-                    }
-                }
-                writer.finish().map_err(failed())?.flush()
-            }
-        }
-        .map_err(|error| Error::os("write the archive", error))?;
-        for (found, _) in &groups {
-            self.engine.tell(Event::image("save", found.id().hex(), &found.shown()));
-        }
-        Ok(())
     }
 }

@@ -56,9 +56,9 @@ impl Images<'_> {
         Ok(rows)
     }
 
-    /// Describes an image in Podman's JSON shape.
-    pub fn inspect(&self, name: &str) -> Result<ImageInspect> {
-        let found = self.engine.find_image(name)?;
+    /// Describes an image in Podman's JSON shape; of a list that for `platform`, or for this host.
+    pub fn inspect(&self, name: &str, platform: Option<&str>) -> Result<ImageInspect> {
+        let found = self.engine.find_image_for(name, platform)?;
         let image = &found.image;
         let config = self.engine.image_config(image)?;
         let store = self.engine.store()?;
@@ -115,9 +115,9 @@ impl Images<'_> {
         })
     }
 
-    /// Lists the steps that made an image, newest first.
-    pub fn history(&self, name: &str) -> Result<Vec<HistoryEntry>> {
-        let found = self.engine.find_image(name)?;
+    /// Lists the steps that made an image, newest first; of a list that for `platform`, or for this host.
+    pub fn history(&self, name: &str, platform: Option<&str>) -> Result<Vec<HistoryEntry>> {
+        let found = self.engine.find_image_for(name, platform)?;
         let config = self.engine.image_config(&found.image)?;
         let store = self.engine.store()?;
         let mut sizes = Vec::new();

@@ -64,6 +64,22 @@ impl Engine {
             .ok_or_else(|| Error::NotFound { what: "image", name: text.to_owned() })
     }
 
+    /// As [`Engine::find_image`]; of a list the image for this platform, and no image of another one.
+    pub(crate) fn find_image_for(&self, text: &str, platform: Option<&str>) -> Result<Found> {
+        let Some(platform) = platform.filter(|platform| !platform.is_empty()) else {
+            return self.find_image(text);
+        };
+        let wanted = super::transfer::platform(Some(platform))?;
+        let missing = || Error::NotFound { what: "image", name: format!("{text} for {platform}") };
+        if let Some(list) = self.find_list(text)? {
+            let ranked = list.entries.iter().filter_map(|entry| Some((wanted.rank(&entry.platform)?, entry)));
+            let (_, entry) = ranked.min_by_key(|(rank, _)| *rank).ok_or_else(missing)?;
+            return self.find_image(entry.image.hex());
+        }
+        let found = self.find_image(text)?;
+        if wanted.accepts(&found.image.record.platform) { Ok(found) } else { Err(missing()) }
+    }
+
     pub(crate) fn find_image_optional(&self, text: &str) -> Result<Option<Found>> {
         let text = text.strip_prefix("containers-storage:").unwrap_or(text);
         let images = self.store()?;
@@ -102,7 +118,7 @@ impl Engine {
     }
 
     /// Full names that a name may stand for in the local store, best first.
-    pub(super) fn candidates(&self, name: &Name) -> Result<Vec<Reference>> {
+    pub(crate) fn candidates(&self, name: &Name) -> Result<Vec<Reference>> {
         let short = match name {
             Name::Full(reference) => return Ok(vec![reference.clone()]),
             Name::Short(short) => short,

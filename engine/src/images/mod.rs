@@ -8,6 +8,7 @@ mod lists;
 pub(crate) mod lookup;
 mod outgoing;
 mod requests;
+mod save;
 mod search;
 pub(crate) mod store_end;
 mod tag;

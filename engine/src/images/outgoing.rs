@@ -300,7 +300,7 @@ impl Source for Outgoing {
 }
 
 /// The form of a manifest in a format that the image's own has not; `None` where it has.
-fn in_format(image: &Image, own: Wanted<'_>, format: Option<ImageFormat>) -> Option<ManifestForm> {
+pub(super) fn in_format(image: &Image, own: Wanted<'_>, format: Option<ImageFormat>) -> Option<ManifestForm> {
     let docker = format? == ImageFormat::Docker;
     let record = &image.record;
     let mut known = record.manifest.iter().chain(&record.other_manifests);
@@ -377,6 +377,9 @@ impl Images<'_> {
                     .flush()
                     .map_err(|error| Error::os("write the archive", error))?;
                 Ok(source.root().into())
+            }
+            (ArchiveFormat::OciDirectory | ArchiveFormat::DockerDirectory, _) => {
+                Err(Error::invalid("a directory", "it cannot be written to a stream: name a path"))
             }
             (ArchiveFormat::Oci, named) => {
                 let source = named.source(self.engine, &lease, Compression::Gzip, None)?;

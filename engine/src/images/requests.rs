@@ -136,6 +136,17 @@ pub enum ArchiveFormat {
     Docker,
     /// A tar of an OCI layout.
     Oci,
+    /// An OCI layout.
+    OciDirectory,
+    /// A directory with one image in Docker's format.
+    DockerDirectory,
+}
+
+impl ArchiveFormat {
+    /// Whether it is a directory, which no stream can be.
+    pub fn is_directory(self) -> bool {
+        matches!(self, Self::OciDirectory | Self::DockerDirectory)
+    }
 }
 
 impl std::str::FromStr for ArchiveFormat {
@@ -145,12 +156,11 @@ impl std::str::FromStr for ArchiveFormat {
         match text {
             "docker-archive" => Ok(ArchiveFormat::Docker),
             "oci-archive" => Ok(ArchiveFormat::Oci),
-            "oci-dir" | "docker-dir" => {
-                Err(crate::Error::unsupported(format!("format {text}"), "use docker-archive or oci-archive"))
-            }
+            "oci-dir" => Ok(ArchiveFormat::OciDirectory),
+            "docker-dir" => Ok(ArchiveFormat::DockerDirectory),
             other => Err(crate::Error::invalid(
                 format!("format {other}"),
-                "expected docker-archive or oci-archive",
+                "expected docker-archive, oci-archive, oci-dir or docker-dir",
             )),
         }
     }
@@ -164,6 +174,25 @@ pub struct SaveRequest {
     pub images: Vec<String>,
     /// Format.
     pub format: ArchiveFormat,
+    /// Whether a name behind the first that no image has is a further name of the first image.
+    pub further_names: bool,
+    /// Platform of images that are lists; `None` = this host's.
+    pub platform: Option<String>,
+    /// [`ArchiveFormat::DockerDirectory`]: no layer stays plain.
+    pub compress: bool,
+    /// OCI formats: layers are plain.
+    pub uncompressed: bool,
+}
+
+/// Bring the images of an archive into the store.
+#[derive(Debug)]
+pub struct LoadRequest {
+    /// Where it comes from.
+    pub input: ArchiveInput,
+    /// Which images may be used; `None` = the user's or the system's policy.
+    pub signature_policy: Option<PathBuf>,
+    /// Platform of images; `None` = this host's where there are several.
+    pub platform: Option<String>,
 }
 
 /// Where an archive comes from.

@@ -321,6 +321,8 @@ pub(super) enum Form {
     /// The manifest that it came with; for one that was built here a new one, with this compression for layers that
     /// have none yet.
     Registry(Compression),
+    /// As `Registry` with gzip, but never with layers that are plain.
+    Packed,
     /// Plain layers named by diffID, as Docker archives have them. Nothing is stored for it.
     Plain,
 }
@@ -383,8 +385,12 @@ impl StoreSource {
         };
         match form {
             Form::Plain => source.make_plain(image)?,
-            Form::Registry(compression) => {
-                match source.kept_manifest(image, wanted.manifest, own.as_ref())? {
+            Form::Registry(_) | Form::Packed => {
+                let compression =
+                    if let Form::Registry(compression) = form { compression } else { Compression::Gzip };
+                let kept = source.kept_manifest(image, wanted.manifest, own.as_ref())?;
+                let kept = kept.filter(|kept| form != Form::Packed || is_packed(kept));
+                match kept {
                     Some(manifest) => {
                         if wanted.manifest.is_none() && own.is_some() {
                             source.remember(image, own.as_ref(), manifest.digest())?;
@@ -393,7 +399,10 @@ impl StoreSource {
                     }
                     None => {
                         // one of another form is none of what is wanted
-                        if image.record.manifest.is_some() && own == image.record.form() {
+                        if image.record.manifest.is_some()
+                            && own == image.record.form()
+                            && form != Form::Packed
+                        {
                             source.warnings.push(
                             "blobs of the image's own manifest are gone: a new manifest is made, with another digest"
                                 .to_owned(),
@@ -574,6 +583,13 @@ impl StoreSource {
                 .map_err(crate::error::document("write the manifest"))?;
         Ok(())
     }
+}
+
+/// Whether all layers of a manifest are compressed.
+fn is_packed(raw: &Raw<ManifestOrIndex>) -> bool {
+    let plain =
+        |layer: &Descriptor| Compression::from_media_type(&layer.media_type) == Some(Compression::None);
+    raw.value().manifest().is_some_and(|manifest| !manifest.layers.iter().any(plain))
 }
 
 fn config_of(config: &Raw<ImageConfig>) -> Descriptor {

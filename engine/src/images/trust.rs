@@ -36,7 +36,7 @@ fn passphrase(path: &Path) -> Result<Secret> {
 
 impl SignRequest {
     /// Reads the keys.
-    pub(super) fn signers(&self) -> Result<Vec<ImageSigner>> {
+    pub(crate) fn signers(&self) -> Result<Vec<ImageSigner>> {
         let mut signers = Vec::new();
         if let Some(key) = &self.gpg_key {
             signers

@@ -3,7 +3,8 @@
 use crate::lab::{Lab, QUIET, Test};
 use engine::images::{
     ArchiveFormat, ArchiveInput, ImageListRequest, ImagePruneRequest, ImageRemoveRequest, ImageRemoved,
-    ImportRequest, PullPolicy, PullRequest, PushRequest, RegistryOptions, SaveRequest,
+    ImportRequest, LoadReport, LoadRequest, PullPolicy, PullRequest, PushRequest, RegistryOptions,
+    SaveRequest,
 };
 use engine::{Engine, ErrorKind};
 use registry::testing::{FaultKind, Server, ServerOptions};
@@ -35,7 +36,7 @@ fn names(engine: &Engine) -> Vec<String> {
 }
 
 fn id(engine: &Engine, name: &str) -> String {
-    engine.images().inspect(name).unwrap().id
+    engine.images().inspect(name, None).unwrap().id
 }
 
 fn remove(engine: &Engine, name: &str, force: bool) -> Result<Vec<ImageRemoved>, engine::Error> {
@@ -97,7 +98,7 @@ fn imports_describe_themselves(lab: &Lab) {
     tar.append_data(&mut header, "file", &b"bytes"[..]).unwrap();
     let tar = tar.into_inner().unwrap();
     lab.engine.images().import(&request, Box::new(Cursor::new(tar)), QUIET).unwrap();
-    let seen = lab.engine.images().inspect("own:1").unwrap();
+    let seen = lab.engine.images().inspect("own:1", None).unwrap();
     assert_eq!(seen.comment, "a comment");
     assert_eq!(seen.labels.unwrap()["b"], "c");
     assert_eq!(seen.config["WorkingDir"], "/made/here");
@@ -108,7 +109,7 @@ fn imports_describe_themselves(lab: &Lab) {
         .list(&ImageListRequest { filters: vec!["label=b=c".into()], name: None })
         .unwrap();
     assert_eq!(listed.len(), 1);
-    assert_eq!(lab.engine.images().history("own:1").unwrap().len(), 1);
+    assert_eq!(lab.engine.images().history("own:1", None).unwrap().len(), 1);
     // no tar at all
     let broken =
         lab.engine.images().import(&ImportRequest::default(), Box::new(Cursor::new(vec![7; 4096])), QUIET);
@@ -117,9 +118,17 @@ fn imports_describe_themselves(lab: &Lab) {
 
 fn save(engine: &Engine, names: &[&str], format: ArchiveFormat) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let request = SaveRequest { images: names.iter().map(|name| (*name).to_owned()).collect(), format };
+    let request = SaveRequest {
+        images: names.iter().map(|name| (*name).to_owned()).collect(),
+        format,
+        ..SaveRequest::default()
+    };
     engine.images().save(&request, &mut bytes, QUIET).unwrap();
     bytes
+}
+
+fn load(engine: &Engine, input: ArchiveInput) -> engine::Result<LoadReport> {
+    engine.images().load(LoadRequest { input, signature_policy: None, platform: None }, QUIET)
 }
 
 fn archives_bring_images_over(lab: &Lab) {
@@ -128,8 +137,7 @@ fn archives_bring_images_over(lab: &Lab) {
     let other = lab.other();
     for format in [ArchiveFormat::Docker, ArchiveFormat::Oci] {
         let bytes = save(&lab.engine, &["box", "box:two"], format);
-        let report =
-            other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), None, QUIET).unwrap();
+        let report = load(&other, ArchiveInput::Stream(Box::new(Cursor::new(bytes)))).unwrap();
         assert_eq!(report.names.len(), 2, "{:?}", report.names);
         assert_eq!(names(&other), ["localhost/box:latest", "localhost/box:two"]);
         assert_eq!(id(&other, "box"), whole);
@@ -139,7 +147,7 @@ fn archives_bring_images_over(lab: &Lab) {
     let bytes = save(&lab.engine, &[&whole], ArchiveFormat::Docker);
     let path = lab.path("archive.tar");
     std::fs::write(&path, bytes).unwrap();
-    let report = other.images().load(ArchiveInput::Path(path), None, QUIET).unwrap();
+    let report = load(&other, ArchiveInput::Path(path)).unwrap();
     assert_eq!(report.names, [format!("sha256:{whole}")]);
 }
 
@@ -148,14 +156,14 @@ fn damaged_archives_leave_nothing(lab: &Lab) {
     let other = lab.other();
     for cut in [10, 600, bytes.len() / 2, bytes.len() - 2000] {
         let input = ArchiveInput::Stream(Box::new(Cursor::new(bytes[..cut].to_vec())));
-        assert!(other.images().load(input, None, QUIET).is_err(), "{cut}");
+        assert!(load(&other, input).is_err(), "{cut}");
         assert!(other.images().list(&ImageListRequest::default()).unwrap().is_empty());
     }
     let mut changed = bytes.clone();
     let middle = changed.len() / 2;
     changed[middle] ^= 1;
-    assert!(other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(changed))), None, QUIET).is_err());
-    other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), None, QUIET).unwrap();
+    assert!(load(&other, ArchiveInput::Stream(Box::new(Cursor::new(changed)))).is_err());
+    load(&other, ArchiveInput::Stream(Box::new(Cursor::new(bytes)))).unwrap();
 }
 
 fn insecure() -> RegistryOptions {
@@ -200,7 +208,7 @@ fn digests_survive_push_and_pull(lab: &Lab) {
     let report = pull(&other, &name).unwrap();
     assert_eq!(report.digest.as_deref(), Some(digest.as_str()));
     assert_eq!(report.id, id(&lab.engine, "box"));
-    let seen = other.images().inspect(&name).unwrap();
+    let seen = other.images().inspect(&name, None).unwrap();
     assert_eq!(seen.digest, digest);
     assert_eq!(seen.repo_digests, [format!("{}/a/box@{digest}", server.address())]);
     assert!(other.images().exists(&seen.repo_digests[0]).unwrap());
@@ -208,8 +216,8 @@ fn digests_survive_push_and_pull(lab: &Lab) {
     // through an OCI archive too
     let bytes = save(&other, &[&name], ArchiveFormat::Oci);
     remove(&other, &name, true).unwrap();
-    other.images().load(ArchiveInput::Stream(Box::new(Cursor::new(bytes))), None, QUIET).unwrap();
-    assert_eq!(other.images().inspect(&name).unwrap().digest, digest);
+    load(&other, ArchiveInput::Stream(Box::new(Cursor::new(bytes)))).unwrap();
+    assert_eq!(other.images().inspect(&name, None).unwrap().digest, digest);
     assert_eq!(
         pull(&other, &format!("{}/a/none:1", server.address())).unwrap_err().kind(),
         ErrorKind::NotFound

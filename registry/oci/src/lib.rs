@@ -1,4 +1,4 @@
-//! Image data types of the OCI specifications, as plain data: this crate does no I/O.
+//! Image data types of the OCI specifications, as plain data: this crate does no I/O of its own.
 //!
 //! - [`Digest`], [`DiffId`], [`ChainId`]: names of content; [`Digester`] computes them while bytes pass.
 //! - [`Descriptor`], [`Manifest`], [`Index`], [`ManifestOrIndex`], [`ImageConfig`]: the documents.
@@ -17,6 +17,7 @@ mod manifest;
 pub mod media_type;
 mod platform;
 mod raw;
+pub mod xz;
 
 pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, annotation};

@@ -4,6 +4,7 @@
 //! Own reading of headers, because foreign archives need bounds on everything that is held in memory.
 
 use crate::{Error, Result, files};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,7 +18,11 @@ const MAX_MEMBERS: usize = 100_000;
 /// Most bytes of an extended header or a long name.
 const MAX_EXTENSION: u64 = 1 << 20;
 /// Most bytes that an archive may unpack to when it is compressed or comes through a pipe.
-const MAX_SPOOL: u64 = 1 << 40;
+const MAX_SPOOL: u64 = 1 << 38;
+/// Bytes that a compressed archive may unpack to whatever its size, and how many times its size it may beyond that: more
+/// than gzip can, and what no image does.
+const FREE_SPOOL: u64 = 4 << 30;
+const MAX_RATIO: u64 = 1100;
 /// Most links from member to member.
 const MAX_LINKS: usize = 8;
 
@@ -44,6 +49,25 @@ pub struct TarFile {
     /// Where it lies, unless it came as a stream.
     path: Option<PathBuf>,
     members: HashMap<String, Member>,
+}
+
+/// Bytes that an archive may have unpacked to when so many of it were read.
+fn spool_limit(packed: u64) -> u64 {
+    packed.saturating_mul(MAX_RATIO).clamp(FREE_SPOOL, MAX_SPOOL)
+}
+
+/// Counts what is read.
+struct Counted<'a, R> {
+    inner: R,
+    count: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.count.set(self.count.get() + length as u64);
+        Ok(length)
+    }
 }
 
 impl TarFile {
@@ -75,14 +99,25 @@ impl TarFile {
         let failed = |operation: &str| Error::stream(format!("{operation} {name}"));
         let count = read_up_to(&mut reader, &mut magic).map_err(failed("read"))?;
         let packing = Packing::of(&magic[..count]);
-        let whole = magic[..count].chain(reader);
+        let packed = Cell::new(0);
+        let whole = Counted { inner: magic[..count].chain(reader), count: &packed };
         let mut spool = files::unnamed(scratch)?;
         let limited = |reader: &mut dyn Read, spool: &mut File| -> Result<()> {
-            let copied = std::io::copy(&mut reader.take(MAX_SPOOL + 1), spool).map_err(failed("unpack"))?;
-            if copied > MAX_SPOOL {
-                Err(Error::TooLarge { what: name.clone(), limit: MAX_SPOOL })
-            } else {
-                Ok(())
+            let mut buffer = vec![0; 256 << 10];
+            let mut unpacked = 0_u64;
+            loop {
+                let length = match reader.read(&mut buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(length) => length,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(failed("unpack")(error)),
+                };
+                unpacked += length as u64;
+                let most = spool_limit(packed.get());
+                if unpacked > most {
+                    return Err(Error::TooLarge { what: format!("{name}, unpacked,"), limit: most });
+                }
+                spool.write_all(&buffer[..length]).map_err(failed("unpack"))?;
             }
         };
         match packing {
@@ -93,7 +128,9 @@ impl TarFile {
                 limited(&mut decoder, &mut spool)?;
             }
             Packing::Bzip2 => limited(&mut bzip2::read::MultiBzDecoder::new(whole), &mut spool)?,
-            Packing::Xz => limited(&mut lzma_rust2::XzReader::new(whole, true), &mut spool)?,
+            Packing::Xz => {
+                limited(&mut lzma_rust2::XzReader::new(oci::xz::BoundedXz::new(whole), true), &mut spool)?;
+            }
         }
         spool.flush().map_err(failed("write"))?;
         Self::index(spool, name)
@@ -456,6 +493,13 @@ mod tests {
             let archive = TarFile::open(&path, dir.path()).unwrap();
             assert_eq!(read(&archive, "b/layer.tar").unwrap(), b"layer");
         }
+    }
+
+    #[test]
+    fn what_an_archive_unpacks_to_is_bounded() {
+        assert_eq!(spool_limit(0), FREE_SPOOL);
+        assert_eq!(spool_limit(100 << 20), (100 << 20) * MAX_RATIO);
+        assert_eq!(spool_limit(1 << 50), MAX_SPOOL);
     }
 
     #[test]

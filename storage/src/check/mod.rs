@@ -5,7 +5,7 @@ mod files;
 use crate::error::{Error, Result};
 use crate::records::Record;
 use crate::store::Store;
-use crate::{CacheRecord, ImageRecord, Layer, TagRecord};
+use crate::{ArtifactRecord, CacheRecord, ImageRecord, Layer, TagRecord};
 use oci::{ChainId, Digest, Digester};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -24,6 +24,13 @@ pub enum Damage {
     MissingBlob {
         /// The image.
         image: Digest,
+        /// The blob.
+        digest: Digest,
+    },
+    /// An artifact names a blob that is not there.
+    MissingPart {
+        /// The artifact's name.
+        artifact: String,
         /// The blob.
         digest: Digest,
     },
@@ -112,6 +119,15 @@ impl Store {
         let tags: Vec<TagRecord> = self.readable("tags", &mut report)?;
         let dangling = tags.into_iter().filter(|tag| !known.contains(&tag.image));
         report.damage.extend(dangling.map(|tag| Damage::DanglingName { reference: tag.reference }));
+        let artifacts: Vec<ArtifactRecord> = self.readable("artifacts", &mut report)?;
+        for artifact in artifacts {
+            for digest in artifact.blobs.iter().chain([&artifact.manifest.digest]) {
+                if !self.content().has(digest)? {
+                    let (artifact, digest) = (artifact.reference.clone(), digest.clone());
+                    report.damage.push(Damage::MissingPart { artifact, digest });
+                }
+            }
+        }
         for directory in ["cache", "cache/pending"] {
             self.readable::<CacheRecord>(directory, &mut report)?;
         }
@@ -162,6 +178,9 @@ impl Store {
                 Damage::Layer { chain_id } | Damage::File { chain_id, .. } => {
                     lost_layers.insert(chain_id.clone());
                 }
+                Damage::MissingPart { artifact, .. } => {
+                    self.artifacts().remove(artifact)?;
+                }
                 Damage::DanglingName { reference } => {
                     self.images().untag(reference)?;
                 }
@@ -181,6 +200,12 @@ impl Store {
                 || record.layers.iter().any(|layer| lost_layers.contains(layer));
             if is_lost || lost_images.contains(&record.id) {
                 self.images().remove(&record.id)?;
+            }
+        }
+        for artifact in self.artifacts().all()? {
+            if artifact.blobs.iter().chain([&artifact.manifest.digest]).any(|blob| lost_blobs.contains(blob))
+            {
+                self.artifacts().remove(&artifact.reference)?;
             }
         }
         self.sweep(crate::SweepOptions::default()).map(|_| ())
