@@ -328,3 +328,34 @@ fn dockerd_pulls_from_davit_and_pushes_to_it() {
     docker.run(&["push", &back]).ok();
     assert_eq!(served.davit.sh("localhost/back:1", "cat /f"), "served");
 }
+
+#[test]
+fn images_are_copied_to_the_daemon_and_back() {
+    let daemon = Dockerd::start();
+    let davit = Davit::with_busybox();
+    davit.build("app", "FROM busybox\nRUN echo copied > /f\nCMD [\"cat\", \"/f\"]\n", &[]).ok();
+    let host = format!("unix://{}", daemon.path("sock"));
+    let copy = |words: &[&str]| {
+        let hosts = ["copy", "-q", "--src-daemon-host", &host, "--dest-daemon-host", &host];
+        davit.run([&hosts, words].concat())
+    };
+    copy(&["app", "docker-daemon:app:1"]).ok();
+    assert_eq!(daemon.id("app:1"), format!("sha256:{}", davit.inspect("app", "{{.Id}}")));
+    assert_eq!(daemon.run(&["run", "--rm", "--network=none", "app:1"]).ok(), "copied");
+    // and back, into a store that has nothing of it
+    daemon.run(&["tag", "app:1", "example.com/x/y:2"]).ok();
+    let other = Davit::new();
+    other
+        .command()
+        .env("DOCKER_HOST", &host)
+        .args(["copy", "-q", "docker-daemon:example.com/x/y:2", "back"])
+        .output()
+        .map(|output| assert!(output.status.success(), "{output:?}"))
+        .unwrap();
+    assert_eq!(other.inspect("back", "{{.Id}}"), davit.inspect("app", "{{.Id}}"));
+    assert_eq!(other.sh("back", "cat /f"), "copied");
+    copy(&["docker-daemon:nosuch:1", "x"]).fails(125, "nosuch:1");
+    copy(&["nosuch", "docker-daemon:x:1"]).fails(125, "nosuch");
+    copy(&["--preserve-digests", "app", "docker-daemon:x:1"]).fails(125, "--preserve-digests");
+    assert_ne!(daemon.run(&["image", "inspect", "x:1"]).code, 0);
+}

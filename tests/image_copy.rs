@@ -148,5 +148,7 @@ fn dockers_archives_are_made_and_read() {
     let names: Vec<_> =
         std::fs::read_dir(place.dir.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(names, ["d.tar"]);
-    place.copy(&["docker-daemon:x:1", "y"]).fails(125, "docker-daemon");
+    let host = "--src-daemon-host=unix:///nosuch.sock";
+    place.copy(&[host, "docker-daemon:x:1", "y"]).fails(125, "/nosuch.sock");
+    place.copy(&["--src-daemon-host=tcp://h:1", "docker-daemon:x:1", "y"]).fails(125, "unix:///");
 }

@@ -188,3 +188,36 @@ fn images_of_other_platforms() {
         .fails(125, "linux/s390x");
     assert_eq!(other.run(["images", "-q"]).ok(), "");
 }
+
+#[test]
+fn xz_streams_of_every_kind_and_their_memory() {
+    let place = Place::new();
+    let path = place.path("app.tar");
+    place.davit.run(["save", "-q", "-o", &path, "app"]).ok();
+    let packed = place.path("app.tar.xz");
+    let kinds = [
+        "--block-size=200KiB",
+        "-T2 --block-size=300KiB -1",
+        "--check=none",
+        "--check=sha256 --block-size=100KiB",
+        "--x86 --lzma2=dict=1MiB",
+        "--delta=dist=4 --lzma2=preset=0",
+        "-9",
+    ];
+    for kind in kinds {
+        tool("sh", ["-c", &format!("xz -c {kind} < {path} > {packed}")]).ok();
+        let other = Davit::new();
+        other.run(["load", "-q", "-i", &packed]).ok();
+        assert_eq!(other.inspect("app", "{{.Id}}"), place.davit.inspect("app", "{{.Id}}"), "{kind}");
+    }
+    // several streams in one file, with padding between them
+    tool("sh", ["-c", &format!("(head -c 512000 {path} | xz -c; head -c 64 /dev/zero; tail -c +512001 {path} | xz -c -0) > {packed}")])
+        .ok();
+    Davit::new().run(["load", "-q", "-i", &packed]).ok();
+    // a dictionary of a quarter of a gigabyte is refused, in archives, file systems and contexts alike
+    tool("sh", ["-c", &format!("xz -c --lzma2=preset=0,dict=256MiB < {path} > {packed}")]).ok();
+    let other = Davit::new();
+    other.run(["load", "-q", "-i", &packed]).fails(125, "256 MiB");
+    other.run(["import", "-q", &packed, "x"]).fails(125, "256 MiB");
+    assert_eq!(other.run(["images", "-aq"]).ok(), "");
+}

@@ -17,7 +17,7 @@ pub(crate) enum MultiArch {
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "SOURCE and DESTINATION are docker://NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], dir:DIR,
-or the name of an image of the local store (also containers-storage:NAME). Layers are unpacked only where the local store is
+docker-daemon:NAME (at DOCKER_HOST), or the name of an image of the local store (also containers-storage:NAME). Layers are unpacked only where the local store is
 the destination, and nothing moves that is there already."
 )]
 pub(crate) struct CopyArgs {
@@ -39,6 +39,9 @@ pub(crate) struct CopyArgs {
     /// Credentials for the registry of the destination, USER[:PASSWORD]
     #[arg(long, value_name = "USER[:PASSWORD]")]
     pub(crate) dest_creds: Option<String>,
+    /// Socket of docker's daemon that is the destination, unix://PATH
+    #[arg(long, value_name = "HOST")]
+    pub(crate) dest_daemon_host: Option<String>,
     /// Check certificates of the registry of the destination
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
     pub(crate) dest_tls_verify: Option<bool>,
@@ -74,6 +77,9 @@ pub(crate) struct CopyArgs {
     /// Credentials for the registry of the source, USER[:PASSWORD]
     #[arg(long, value_name = "USER[:PASSWORD]")]
     pub(crate) src_creds: Option<String>,
+    /// Socket of docker's daemon that is the source, unix://PATH
+    #[arg(long, value_name = "HOST")]
+    pub(crate) src_daemon_host: Option<String>,
     /// Check certificates of the registry of the source
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_go_bool, hide_possible_values = true)]
     pub(crate) src_tls_verify: Option<bool>,

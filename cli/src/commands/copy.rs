@@ -8,6 +8,11 @@ use crate::args::{CopyArgs, MultiArch, RegistryArgs};
 use crate::error::{Attempt, Outcome};
 use crate::output::{self, progress};
 
+/// Where docker's client would look for its daemon.
+fn docker_host() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok()
+}
+
 /// `davit copy`
 pub(crate) fn copy(engine: &Engine, args: CopyArgs) -> Outcome {
     let delay = retry_delay(args.retry_delay.as_ref())?;
@@ -27,6 +32,8 @@ pub(crate) fn copy(engine: &Engine, args: CopyArgs) -> Outcome {
         all: args.all || args.multi_arch == Some(MultiArch::All),
         platform: args.platform,
         preserve_digests: args.preserve_digests,
+        from_daemon: args.src_daemon_host.or_else(docker_host),
+        to_daemon: args.dest_daemon_host.or_else(docker_host),
         remove_signatures: args.sign.remove_signatures,
         from_registry: RegistryOptions { signature_policy: args.trust.signature_policy, ..from },
         to_registry: both(RegistryArgs {

@@ -64,7 +64,7 @@ impl Opened {
     }
 }
 
-fn open_tar(file: TarFile) -> Result<Opened> {
+pub(super) fn open_tar(file: TarFile) -> Result<Opened> {
     let archive = Arc::new(file);
     let failed = |what: &'static str| crate::error::registry(format!("{what} {}", archive.name()));
     match archive.kind() {

@@ -1,6 +1,6 @@
 //! `copy`: images from anywhere to anywhere, unpacking nothing unless the local store is where they go.
 
-use super::archive::{Opened, open_path, split_path};
+use super::archive::{Opened, open_path, open_tar, split_path};
 use super::lookup::local_reference;
 use super::outgoing::Outgoing;
 use super::transfer::{forwarder, platform, split_transport};
@@ -9,8 +9,8 @@ use crate::{Error, Result};
 use oci::{Compression, Descriptor, Digest, ManifestOrIndex, Platform, Raw};
 use registry::copy::PARALLEL_BLOBS;
 use registry::transport::{
-    DirDestination, DockerArchiveWriter, LayoutDestination, OciArchiveWriter, RemoteDestination,
-    RemoteSource, Selector,
+    DirDestination, DockerArchiveWriter, DockerDaemon, LayoutDestination, OciArchiveWriter,
+    RemoteDestination, RemoteSource, Selector, TarFile,
 };
 use registry::{
     Client, CopyOptions, Destination, Name, Reference, Selection, Source, Which, copy as copy_image,
@@ -33,6 +33,10 @@ pub struct ImageCopyRequest {
     pub platform: Option<String>,
     /// Fail where a manifest could not stay as it is.
     pub preserve_digests: bool,
+    /// Socket of docker's daemon that is the source, `unix://PATH`; `None` = the usual one.
+    pub from_daemon: Option<String>,
+    /// Socket of docker's daemon that is the destination.
+    pub to_daemon: Option<String>,
     /// Leave signatures behind.
     pub remove_signatures: bool,
     /// How the registry of the source is reached.
@@ -86,10 +90,6 @@ fn end(text: &str) -> Result<End<'_>> {
     match split_transport(text) {
         ("docker", rest) if text.starts_with("docker://") => Ok(End::Registry(rest)),
         ("docker", name) => Ok(End::Store(name)),
-        ("docker-daemon", rest) => Err(Error::unsupported(
-            format!("docker-daemon:{rest}"),
-            "let `docker save` and `docker load` pass archives on, with docker-archive:",
-        )),
         (transport, rest) => Ok(End::File(transport, rest)),
     }
 }
@@ -215,11 +215,11 @@ impl Images<'_> {
             ends.to = Some(self.engine.client(&request.to_registry)?);
         }
         let made_up =
-            matches!(from, End::File("docker-archive", _)) || matches!(to, End::File("docker-archive", _));
+            [&from, &to].iter().any(|end| matches!(end, End::File("docker-archive" | "docker-daemon", _)));
         if request.preserve_digests && made_up {
             return Err(Error::unsupported(
-                "--preserve-digests with docker-archive:",
-                "these archives have no manifests: use oci-archive:",
+                "--preserve-digests with docker-archive: or docker-daemon:",
+                "Docker's archives have no manifests: use oci-archive:",
             ));
         }
         progress(TransferEvent::Resolving { reference: request.from.clone() });
@@ -246,6 +246,16 @@ impl Images<'_> {
                     }
                 };
                 ends.outgoing = Some(self.outgoing(name, &ends.lease, compression)?);
+            }
+            End::File("docker-daemon", name) => {
+                let daemon = DockerDaemon::new(request.from_daemon.as_deref());
+                let body = daemon.and_then(|daemon| Ok((daemon.export(name)?, daemon.describe())));
+                let (body, place) = body.map_err(crate::error::registry(format!("read {}", request.from)))?;
+                let scratch =
+                    ends.lease.directory().map_err(crate::error::storage("make a working directory"))?;
+                let file = TarFile::from_reader(body, place, &scratch)
+                    .map_err(crate::error::registry(format!("read {}", request.from)))?;
+                ends.archive = Some((open_tar(file)?, Selector::Only));
             }
             End::File(transport, rest) => {
                 let (path, selector) = match *transport {
@@ -297,6 +307,7 @@ impl Images<'_> {
                 file.finish()?;
                 Ok(report)
             }
+            End::File("docker-daemon", name) => self.hand_to_daemon(source, name, request, ends, progress),
             End::File(_, rest) => {
                 let (path, name) =
                     rest.split_once(':').map_or((*rest, None), |(path, name)| (path, Some(name)));
@@ -323,6 +334,45 @@ impl Images<'_> {
                 file.finish()?;
                 Ok(report)
             }
+        }
+    }
+
+    /// Hands an image to docker's daemon, which gets an archive.
+    fn hand_to_daemon(
+        &self,
+        source: &dyn Source,
+        name: &str,
+        request: &ImageCopyRequest,
+        ends: &Ends,
+        progress: TransferProgress<'_>,
+    ) -> Result<ImageCopyReport> {
+        let failed = || crate::error::registry(format!("write {}", request.to));
+        if request.all {
+            return Err(Error::unsupported(
+                "--all to docker-daemon:",
+                "it takes one image: name its --platform",
+            ));
+        }
+        let names = vec![Reference::parse_docker(name).map_err(failed())?.with_default_tag()];
+        let scratch = ends.lease.directory().map_err(crate::error::storage("make a working directory"))?;
+        let daemon = DockerDaemon::new(request.to_daemon.as_deref()).map_err(failed())?;
+        let mut failure = None;
+        let sent = daemon.load(|out| {
+            let writer = DockerArchiveWriter::new(out, "docker-daemon", scratch);
+            let report = self.run(source, &writer.destination(&names), request, ends, 1, progress);
+            match report {
+                Ok(report) => writer.finish().map(|_| Some(report)),
+                Err(error) => {
+                    failure = Some(error);
+                    Err(registry::Error::Cancelled)
+                }
+            }
+        });
+        match (failure, sent) {
+            (Some(error), _) => Err(error),
+            (None, Ok(Some(report))) => Ok(report),
+            (None, Ok(None)) => Err(Error::invalid(request.to.clone(), "nothing was sent")),
+            (None, Err(error)) => Err(failed()(error)),
         }
     }
 
@@ -471,6 +521,7 @@ mod tests {
         assert_eq!(end("containers-storage:app").unwrap(), End::Store("app"));
         assert_eq!(end("oci:/x:y").unwrap(), End::File("oci", "/x:y"));
         assert_eq!(end("docker-archive:/x").unwrap(), End::File("docker-archive", "/x"));
-        assert!(end("docker-daemon:x").is_err() && end("containers-storage:[overlay@/x]y").is_err());
+        assert_eq!(end("docker-daemon:x:1").unwrap(), End::File("docker-daemon", "x:1"));
+        assert!(end("containers-storage:[overlay@/x]y").is_err());
     }
 }

@@ -215,7 +215,7 @@ impl Images<'_> {
             "docker" => self.pull_remote(rest, request, progress),
             "docker-daemon" | "containers-storage" => Err(Error::unsupported(
                 format!("transport {transport}"),
-                "pull from a registry or an archive",
+                "pull from a registry or an archive, or use `davit copy`",
             )),
             transport => self.pull_archive(transport, rest, request, true, progress),
         }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 mod attachments;
 pub mod dir;
 pub mod docker_archive;
+pub mod docker_daemon;
 pub mod oci_archive;
 pub mod oci_layout;
 pub mod remote;
@@ -19,6 +20,7 @@ mod tar_file;
 
 pub use dir::{DirDestination, DirSource};
 pub use docker_archive::{DockerArchive, DockerArchiveDestination, DockerArchiveSource, DockerArchiveWriter};
+pub use docker_daemon::DockerDaemon;
 pub use oci_archive::{OciArchiveDestination, OciArchiveWriter};
 pub use oci_layout::{ArchivedImage, Layout, LayoutDestination, LayoutSource, Selector};
 pub use remote::{RemoteDestination, RemoteSource};
