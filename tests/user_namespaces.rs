@@ -68,19 +68,65 @@ fn a_user_namespace_holds_devices_limits_and_terminals() {
     assert!(done.stdout.contains("loop"), "{done:?}");
 }
 
+/// Runs a shell script whose `davit` is the binary with this store, in a mount namespace where `/etc/subuid` and
+/// `/etc/subgid` say this.
+fn with_subordinate_ids(davit: &Davit, text: &str, script: &str) -> crate::support::Done {
+    let file = davit.dir.path().join("subordinate");
+    std::fs::write(&file, text).unwrap();
+    let prologue = format!(
+        "for f in /etc/subuid /etc/subgid; do [ -e $f ] || touch $f; mount --bind {} $f; done; \
+         davit() {{ {} --root {} --runroot {} \"$@\"; }}; {script}",
+        file.display(),
+        crate::support::binary().display(),
+        davit.root().display(),
+        davit.runroot().display()
+    );
+    tool("unshare", ["-m", "--propagation=private", "sh", "-ec", &prologue])
+}
+
 #[test]
-fn automatic_maps_differ_and_are_shared_by_name() {
+fn automatic_ranges_are_disjoint_and_keep_containers_apart() {
     let davit = Davit::with_busybox();
-    let known = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
-    if !known.lines().any(|line| line.starts_with("containers:")) {
-        davit.run(["run", "--rm", "--userns=auto", "busybox", "true"]).fails(125, "/etc/subuid");
-        return;
+    with_subordinate_ids(&davit, "someone:100000:65536\n", "davit run --rm --userns=auto busybox true")
+        .fails(125, "/etc/subuid");
+    let volume = davit.dir.path().join("shared");
+    std::fs::create_dir(&volume).unwrap();
+    tool("chmod", ["0777", volume.to_str().unwrap()]).ok();
+    let volume = format!("{}:/v", volume.display());
+    // Both run at the same time: a range is free again when its container is gone.
+    let script = format!(
+        "start() {{ davit run -d --userns=auto:size=2000 -v {volume} --name $1 busybox sh -c \"$2\"; }}; \
+         start a 'echo mine > /v/f; chmod 600 /v/f; touch /v/made; sleep 1000'; \
+         until [ -e {made} ]; do sleep 0.1; done; \
+         start b 'sleep 1000'",
+        made = davit.dir.path().join("shared/made").display()
+    );
+    with_subordinate_ids(&davit, "containers:500000:5000\n", &script).ok();
+    for map in ["uid_map", "gid_map"] {
+        let range = |name: &str| {
+            let text = davit.run(["exec", name, "cat", &format!("/proc/self/{map}")]).ok();
+            let numbers: Vec<u32> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+            assert_eq!((numbers.len(), numbers[0], numbers[2]), (3, 0, 2000), "{text}");
+            numbers[1]..numbers[1] + 2000
+        };
+        let (a, b) = (range("a"), range("b"));
+        assert!(a.end <= b.start || b.end <= a.start, "{map}: {a:?} and {b:?} overlap");
+        for range in [a, b] {
+            assert!(range.start >= 500_000 && range.end <= 505_000, "{range:?} is not of `containers`");
+        }
     }
-    let start = |name: &str| {
-        davit.run(["run", "-d", "--userns=auto:size=2000", "--name", name, "busybox", "sleep", "1000"]).ok();
-        davit.inspect(name, "{{.HostConfig.IDMappings.UidMap}}")
-    };
-    assert_ne!(start("a"), start("b"));
+    // Root of one container is nobody to the other, in spite of its capabilities.
+    let tried =
+        davit.run(["exec", "b", "sh", "-c", "echo theirs >> /v/f; chmod 666 /v/f; chown 0 /v/f; cat /v/f"]);
+    assert!(tried.code != 0 && !tried.stdout.contains("mine"), "{tried:?}");
+    assert_eq!(davit.run(["exec", "a", "sh", "-c", "cat /v/f; stat -c %a:%u /v/f"]).ok(), "mine\n600:0");
+    // There is no room for a third one of this size beside them, and none is taken from them.
+    with_subordinate_ids(
+        &davit,
+        "containers:500000:5000\n",
+        "davit run --rm --userns=auto:size=2000 busybox true",
+    )
+    .fails(125, "no 2000 IDs in a row are free");
 }
 
 #[test]

@@ -148,7 +148,11 @@ pub(crate) fn read_word(socket: &OwnedFd) -> Result<Word, Failure> {
         ([wire::MOUNTED], _) => Ok(Word::Mounted),
         ([wire::READY], _) => Ok(Word::Ready),
         ([a, b, c, d], _) => {
-            let error = io::Error::from_raw_os_error(i32::from_le_bytes([*a, *b, *c, *d]));
+            let code = i32::from_ne_bytes([*a, *b, *c, *d]);
+            let error = io::Error::from_raw_os_error(code & !sys::trampoline::LABEL_FAILED);
+            if code & sys::trampoline::LABEL_FAILED != 0 {
+                return Err(Failure::new(Stage::Credentials, "AppArmor profile or SELinux label", &error));
+            }
             Err(Failure::new(Stage::Exec, "", &error))
         }
         _ => Err(Failure::decode(packet).unwrap_or_else(ended)),

@@ -9,7 +9,8 @@
 //! monitor -> init     'G' = go on: id maps are written, hooks have run; then the state that hooks read, as JSON
 //! init -> start        'G' = heard: of several who start a container, one is
 //! init -> monitor     'T' with the terminal's master | 'M' = mounted, waits for 'G' | 'Y' = ready to be started
-//!                     | 'S' with the filter's listener | 'E' | four bytes: errno of the trampoline | end of file: executed
+//!                     | 'S' with the filter's listener | 'E' | end of file: executed
+//!                     | four bytes: errno of the trampoline, 0x10000 added where the label is why
 //! ```
 
 use std::io;

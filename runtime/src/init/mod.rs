@@ -90,7 +90,7 @@ impl Context<'_> {
         if let Some(rootfs) = &plan.rootfs {
             mask::apply(rootfs)?;
         }
-        let (plan, path) = process::take_shape(plan, streams, terminal)?;
+        let (plan, path, label) = process::take_shape(plan, streams, terminal)?;
         if let Some(index) = plan.wait {
             let listener = descriptors.take(index).at(Stage::Spawn, "listen for the start")?;
             sys::scm::send(&self.sync, &[wire::READY], &[]).at(Stage::Spawn, "tell that all is ready")?;
@@ -100,7 +100,7 @@ impl Context<'_> {
         let handed_on = handed_on.map(|(number, index)| Ok((*number, descriptors.take(*index)?)));
         let handed_on = handed_on.collect::<io::Result<Vec<_>>>().at(Stage::Stdio, "further descriptors")?;
         hook::run_all(&plan.hooks.start_container, Moment::Created, &state)?;
-        process::execute(&plan, &program, &process::Executable { path, handed_on }, self)
+        process::execute(&plan, &program, &process::Executable { path, label, handed_on }, self)
     }
 
     /// Waits for the word to go on, and returns the state that came with it.

@@ -25,11 +25,11 @@ pub(super) fn take_shape(
     plan: InitPlan,
     streams: [Option<OwnedFd>; 3],
     terminal: Option<OwnedFd>,
-) -> Result<(InitPlan, PathBuf), Failure> {
+) -> Result<(InitPlan, PathBuf, Option<Label>), Failure> {
     let process = &plan.process;
     install_streams(process, streams, terminal)?;
     set_limits(process)?;
-    set_labels(process)?;
+    let label = prepare_label(process)?;
     rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
     // As root first: the user may lack the right to pass through a parent, or root through a network file system.
     let entered = enter(&process.cwd).is_ok();
@@ -42,12 +42,21 @@ pub(super) fn take_shape(
     }
     let command = process.args[0].clone();
     let path = find(&command, &process.env).at(Stage::Exec, &*command)?;
-    Ok((plan, path))
+    Ok((plan, path, label))
+}
+
+/// The label that the program's exec takes on.
+pub(super) struct Label {
+    /// `/proc/thread-self`, found to be procfs.
+    directory: OwnedFd,
+    /// What is written to `attr/exec` there.
+    text: String,
 }
 
 /// What is executed.
 pub(super) struct Executable {
     pub(super) path: PathBuf,
+    pub(super) label: Option<Label>,
     /// Descriptors that it gets besides its streams, by their numbers.
     pub(super) handed_on: Vec<(u32, OwnedFd)>,
 }
@@ -135,24 +144,35 @@ fn set_limits(plan: &ProcessPlan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Labels take effect at the exec.
-fn set_labels(plan: &ProcessPlan) -> Result<(), Failure> {
-    let write = |text: &str| -> rustix::io::Result<()> {
-        let file =
-            rustix::fs::open("/proc/thread-self/attr/exec", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        if !super::mask::is_procfs(&file) {
-            return Err(rustix::io::Errno::XDEV);
+/// Labels take effect at the next exec. The trampoline writes them, so that it is not the one that gets them; the small
+/// init gets them itself, and what it starts inherits them.
+fn prepare_label(plan: &ProcessPlan) -> Result<Option<Label>, Failure> {
+    let (text, subject) = match (&plan.selinux, &plan.apparmor) {
+        (None, None) => return Ok(None),
+        (Some(label), None) => (label.clone(), format!("SELinux label {label}")),
+        (None, Some(profile)) => (format!("exec {profile}"), format!("AppArmor profile {profile}")),
+        (Some(_), Some(_)) => {
+            let error = io::Error::other(
+                "a program takes on one label: give either an AppArmor profile or an SELinux label",
+            );
+            return Err(error).at(Stage::Credentials, "");
         }
-        rustix::io::write(&file, text.as_bytes())?;
-        Ok(())
     };
-    if let Some(label) = &plan.selinux {
-        write(label).at(Stage::Credentials, format!("SELinux label {label}"))?;
-    }
-    if let Some(profile) = &plan.apparmor {
-        write(&format!("exec {profile}")).at(Stage::Credentials, format!("AppArmor profile {profile}"))?;
-    }
-    Ok(())
+    let open = |init: bool| -> io::Result<Option<Label>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open("/proc/thread-self", flags, Mode::empty())?;
+        let file =
+            rustix::fs::openat(&directory, "attr/exec", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        if !super::mask::is_procfs(&file) || !super::mask::is_procfs(&directory) {
+            return Err(rustix::io::Errno::XDEV.into());
+        }
+        if init {
+            rustix::io::write(&file, text.as_bytes())?;
+            return Ok(None);
+        }
+        Ok(Some(Label { directory, text: text.clone() }))
+    };
+    open(plan.init).at(Stage::Credentials, subject)
 }
 
 /// Changes to the working directory, and refuses one outside of the root (an inherited descriptor could lead there).
@@ -261,6 +281,9 @@ fn replace(plan: &ProcessPlan, executable: &Executable, context: &Context<'_>) -
     let above = |descriptor: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(descriptor, first.cast_signed());
     let sync = above(&context.sync)?;
     let trampoline = above(context.trampoline)?;
+    let label =
+        executable.label.as_ref().map(|label| Ok::<_, io::Error>((above(&label.directory)?, &label.text)));
+    let label = label.transpose()?;
     let copies =
         handed_on.iter().map(|(number, fd)| Ok((*number, above(fd)?))).collect::<io::Result<Vec<_>>>()?;
     sys::process::close_on_exec_from(inherited)?;
@@ -268,16 +291,22 @@ fn replace(plan: &ProcessPlan, executable: &Executable, context: &Context<'_>) -
         sys::process::install_descriptor(descriptor.as_fd(), *number)?;
     }
     let path = string(OsStr::as_bytes(executable.path.as_os_str()))?;
-    if !plan.init && (plan.apparmor.is_some() || plan.selinux.is_some()) {
-        // The label belongs to the program itself, not to the trampoline.
-        return Err(failed(nix::unistd::execve(&path, &strings(&plan.args)?, &env)));
+    let byte = |descriptor: &OwnedFd| {
+        u8::try_from(descriptor.as_raw_fd() + 1).map_err(|_| io::Error::from(rustix::io::Errno::MFILE))
+    };
+    let number = byte(&sync)?;
+    let mut report = vec![number];
+    if let Some((directory, text)) = &label {
+        report.push(byte(directory)?);
+        report.extend(text.as_bytes());
+        // Itself, but open across the exec of the trampoline, which closes it.
+        sys::process::install_descriptor(directory.as_fd(), directory.as_raw_fd().cast_unsigned())?;
     }
-    let number = u8::try_from(sync.as_raw_fd() + 1).map_err(|_| rustix::io::Errno::MFILE)?;
     let (program, mut arguments) = if plan.init {
         let init = sys::tiny_init::program(&path, number - 1)?;
         (init, vec![string(INIT_NAME.as_bytes())?, string(b"--")?])
     } else {
-        (trampoline, vec![path, string(&[number])?])
+        (trampoline, vec![path, string(&report)?])
     };
     arguments.extend(strings(&plan.args)?);
     sys::process::install_descriptor(sync.as_fd(), u32::from(number) - 1)?;

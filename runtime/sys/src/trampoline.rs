@@ -8,6 +8,11 @@
 //! Its arguments: the path to execute, a string whose first byte is a descriptor number + 1, then the arguments to pass
 //! on. On failure it writes the errno as four bytes in native order to that descriptor and exits with 127; on success
 //! the descriptor is closed by the exec.
+//!
+//! A label of AppArmor or SELinux takes effect at the next execve, which must be that of the program and not that of this
+//! one; and the kernel lets nobody but the opener's own image write it. So where the second argument goes on, this
+//! program writes it: its second byte is the number + 1 of a descriptor of `/proc/thread-self`, the rest is what goes to
+//! `attr/exec` there. Where that fails, [`LABEL_FAILED`] is added to the errno.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,6 +32,37 @@ std::arch::global_asm!(
     "mov esi, 2",
     "mov edx, 1",
     "syscall",
+    "mov r14, [r12 + 16]",
+    "movzx r15d, byte ptr [r14 + 1]",
+    "test r15d, r15d",
+    "jz 5f",
+    "dec r15d",
+    "mov eax, 257", // openat(directory, "attr/exec", O_WRONLY | O_CLOEXEC)
+    "mov edi, r15d",
+    "lea rsi, [rip + 7f]",
+    "mov edx, 0x80001",
+    "xor r10d, r10d",
+    "syscall",
+    "test eax, eax",
+    "js 6f",
+    "mov ebx, eax",
+    "mov eax, 3", // close(directory)
+    "mov edi, r15d",
+    "syscall",
+    "lea rsi, [r14 + 2]",
+    "xor edx, edx",
+    "2:",
+    "cmp byte ptr [rsi + rdx], 0",
+    "je 3f",
+    "inc edx",
+    "jmp 2b",
+    "3:",
+    "mov eax, 1", // write(file, label, length)
+    "mov edi, ebx",
+    "syscall",
+    "test eax, eax",
+    "js 6f",
+    "5:",
     "mov rax, [r12]",
     "lea rdx, [r12 + rax * 8 + 16]",
     "mov rdi, [r12 + 8]",
@@ -34,6 +70,11 @@ std::arch::global_asm!(
     "mov eax, 59", // execve(path, argv + 2, envp)
     "syscall",
     "neg eax",
+    "jmp 8f",
+    "6:",
+    "neg eax",
+    "or eax, 0x10000",
+    "8:",
     "push rax",
     "mov eax, 1", // write(fd, &errno, 4)
     "mov edi, r13d",
@@ -44,6 +85,8 @@ std::arch::global_asm!(
     "mov edi, 127",
     "syscall",
     "ud2",
+    "7:",
+    ".asciz \"attr/exec\"",
     "davit_trampoline_end:",
     ".popsection",
 );
@@ -64,6 +107,35 @@ std::arch::global_asm!(
     "mov x2, #1",
     "mov x8, #25", // fcntl(fd, F_SETFD, FD_CLOEXEC)
     "svc #0",
+    "ldr x21, [x19, #16]",
+    "ldrb w22, [x21, #1]",
+    "cbz w22, 5f",
+    "sub w22, w22, #1",
+    "mov w0, w22",
+    "adr x1, 7f",
+    "mov x2, #1",
+    "movk x2, #8, lsl #16",
+    "mov x3, #0",
+    "mov x8, #56", // openat(directory, "attr/exec", O_WRONLY | O_CLOEXEC)
+    "svc #0",
+    "tbnz w0, #31, 6f",
+    "mov w23, w0",
+    "mov w0, w22",
+    "mov x8, #57", // close(directory)
+    "svc #0",
+    "add x1, x21, #2",
+    "mov x2, #0",
+    "2:",
+    "ldrb w3, [x1, x2]",
+    "cbz w3, 3f",
+    "add x2, x2, #1",
+    "b 2b",
+    "3:",
+    "mov w0, w23",
+    "mov x8, #64", // write(file, label, length)
+    "svc #0",
+    "tbnz w0, #31, 6f",
+    "5:",
     "ldr x3, [x19]",
     "add x2, x19, x3, lsl #3",
     "add x2, x2, #16",
@@ -72,6 +144,11 @@ std::arch::global_asm!(
     "mov x8, #221", // execve(path, argv + 2, envp)
     "svc #0",
     "neg w0, w0",
+    "b 8f",
+    "6:",
+    "neg w0, w0",
+    "orr w0, w0, #0x10000",
+    "8:",
     "str w0, [sp, #-16]!",
     "mov w0, w20",
     "mov x1, sp",
@@ -82,6 +159,9 @@ std::arch::global_asm!(
     "mov x8, #94", // exit_group(127)
     "svc #0",
     "brk #1",
+    "7:",
+    ".asciz \"attr/exec\"",
+    ".balign 4",
     "davit_trampoline_end:",
     ".popsection",
 );
@@ -103,6 +183,9 @@ fn code() -> &'static [u8] {
     // SAFETY: both symbols delimit one read-only stretch of this program, emitted above, that is never written.
     unsafe { std::slice::from_raw_parts(start, end.addr() - start.addr()) }
 }
+
+/// Added to the errno that is reported where the label could not be written.
+pub const LABEL_FAILED: i32 = 0x1_0000;
 
 /// The program as an ELF file in memory, sealed, to be given to `execveat`.
 pub fn program() -> io::Result<OwnedFd> {
@@ -141,21 +224,30 @@ pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::fs::File;
     use std::io::Read;
     use std::os::fd::AsRawFd;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
-    fn run(path: &str) -> (Option<i32>, Vec<u8>, Vec<u8>) {
+    fn run(path: &str, label: Option<(&File, &str)>) -> (Option<i32>, Vec<u8>, Vec<u8>) {
         let program = program().unwrap();
         let (mut reader, writer) = std::io::pipe().unwrap();
         rustix::io::fcntl_setfd(&program, rustix::io::FdFlags::empty()).unwrap();
         rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).unwrap();
-        let number = [u8::try_from(writer.as_raw_fd() + 1).unwrap()];
+        let byte = |number: i32| u8::try_from(number + 1).unwrap();
+        let mut second = vec![byte(writer.as_raw_fd())];
+        if let Some((directory, text)) = label {
+            rustix::io::fcntl_setfd(directory, rustix::io::FdFlags::empty()).unwrap();
+            second.push(byte(directory.as_raw_fd()));
+            second.extend(text.as_bytes());
+        }
         let output = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
             .arg0(path)
-            .arg(std::str::from_utf8(&number).unwrap())
-            .args(["sh", "-c", "echo $0-$A; ls /proc/self/fd | wc -l", "zero"])
+            .arg(OsStr::from_bytes(&second))
+            .args(["sh", "-c", "echo $0-$A; ls -l /proc/self/fd", "zero"])
             .env("A", "env")
             .output()
             .unwrap();
@@ -167,15 +259,33 @@ mod tests {
 
     #[test]
     fn passes_arguments_and_environment_on() {
-        let (code, stdout, report) = run("/bin/sh");
+        let (code, stdout, report) = run("/bin/sh", None);
         assert_eq!((code, report.len()), (Some(0), 0));
         assert!(stdout.starts_with(b"zero-env\n"));
     }
 
     #[test]
     fn reports_the_errno() {
-        let (code, _, report) = run("/nonexistent");
+        let (code, _, report) = run("/nonexistent", None);
         assert_eq!(code, Some(127));
         assert_eq!(report, libc::ENOENT.to_ne_bytes());
+    }
+
+    #[test]
+    fn writes_the_label_before_the_program_and_keeps_nothing_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = File::open(directory.path()).unwrap();
+        let (code, stdout, report) = run("/bin/sh", Some((&open, "exec profile")));
+        assert_eq!((code, &stdout[..]), (Some(127), &b""[..]), "the program ran without its label");
+        assert_eq!(report, (libc::ENOENT | LABEL_FAILED).to_ne_bytes());
+        std::fs::create_dir(directory.path().join("attr")).unwrap();
+        let file = directory.path().join("attr/exec");
+        std::fs::write(&file, "").unwrap();
+        let (code, stdout, report) = run("/bin/sh", Some((&open, "exec profile")));
+        assert_eq!((code, report.len()), (Some(0), 0));
+        let stdout = String::from_utf8(stdout).unwrap();
+        assert!(stdout.starts_with("zero-env\n"), "{stdout}");
+        assert!(!stdout.contains(directory.path().to_str().unwrap()), "{stdout}");
+        assert_eq!(std::fs::read(&file).unwrap(), b"exec profile");
     }
 }
