@@ -6,7 +6,6 @@
 
 mod decoder;
 mod encoder;
-mod xz_bound;
 
 pub use decoder::{Format, decoder, sniff_tar};
 pub use encoder::{DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Encoder};

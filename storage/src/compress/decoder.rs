@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, Cursor, Read};
 
-use super::xz_bound::XzBound;
 use oci::Compression;
 
 /// Longest magic number.
@@ -68,7 +67,7 @@ pub fn decoder<'a>(mut source: impl BufRead + Send + 'a) -> io::Result<(Format, 
         Format::Plain => Box::new(whole),
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
-        Format::Xz => Box::new(lzma_rust2::XzReader::new(XzBound::new(whole), true)),
+        Format::Xz => Box::new(lzma_rust2::XzReader::new(oci::xz::BoundedXz::new(whole), true)),
         Format::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
