@@ -93,7 +93,8 @@ fn taken(engine: &Engine, name: &str, id: String, all: bool) -> engine::Result<S
     })
 }
 
-fn each(names: &[String], act: impl Fn(&str) -> engine::Result<String>) -> Outcome {
+/// Does the same to each, printing what it gives; one that fails ends none of the others.
+pub(super) fn each(names: &[String], act: impl Fn(&str) -> engine::Result<String>) -> Outcome {
     let mut code = 0;
     for name in names {
         match act(name) {

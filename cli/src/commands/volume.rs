@@ -8,6 +8,7 @@ use engine::volumes::{VolumeCreateRequest, VolumeRemoveRequest, VolumeReport};
 use serde_json::{Value, json};
 
 use super::create::{full_pairs, pairs};
+use super::mounting::each;
 use super::prune::confirmed;
 use crate::args::{
     VolumeCommand, VolumeCreateArgs, VolumeExportArgs, VolumeImportArgs, VolumeInspectArgs, VolumeLsArgs,
@@ -51,20 +52,6 @@ fn create(engine: &Engine, args: VolumeCreateArgs) -> Outcome {
     })?;
     output::line(&name);
     Ok(0)
-}
-
-fn each(names: &[String], act: impl Fn(&str) -> engine::Result<String>) -> Outcome {
-    let mut code = 0;
-    for name in names {
-        match act(name) {
-            Ok(text) => output::line(&text),
-            Err(error) => {
-                code = FAILED;
-                Failure::from(error).print();
-            }
-        }
-    }
-    Ok(code)
 }
 
 fn export(engine: &Engine, args: &VolumeExportArgs) -> Outcome {
