@@ -419,3 +419,38 @@ fn fifty_commands_at_once_make_one_volume() {
     assert_eq!(names(&davit), ["one"]);
     assert_eq!(std::fs::read_dir(mountpoint(&davit, "one")).unwrap().count(), 50);
 }
+
+#[test]
+fn ordinary_users_have_volumes_too() {
+    let davit = crate::rootless::Rootless::new();
+    std::fs::create_dir_all(davit.dir.path().join("xdg")).unwrap();
+    davit.file(
+        "c/Containerfile",
+        "FROM busybox\nRUN mkdir /data && echo one > /data/a && chown -R 7:8 /data\nVOLUME /data\n",
+    );
+    davit.run(&["import", "-q", "-c", "CMD [\"sh\"]", "busybox.tar", "busybox"]).ok();
+    davit.run(&["build", "-q", "-t", "data", "c"]).ok();
+    let sh = |options: &[&str], image: &str, script: &str| {
+        davit.run(&[&["run", "--rm", "--network=none"], options, &[image, "sh", "-c", script]].concat())
+    };
+    assert_eq!(
+        sh(&["-v", "vol:/data"], "data", "cat /data/a; stat -c %u:%g /data /data/a; echo two > /data/b").ok(),
+        "one\n7:8\n7:8"
+    );
+    assert_eq!(sh(&["-v", "vol:/x"], "busybox", "cat /x/a /x/b").ok(), "one\ntwo");
+    assert_eq!(sh(&["-v", "vol:/x:O"], "busybox", "rm /x/a; echo n > /x/n; ls /x").ok(), "b\nn");
+    assert_eq!(sh(&["-v", "vol:/x"], "busybox", "ls /x").ok(), "a\nb");
+    assert_eq!(sh(&["--mount", "type=image,src=data,dst=/i"], "busybox", "cat /i/data/a").ok(), "one");
+    assert_eq!(
+        davit.run(&["volume", "ls", "-q"]).ok(),
+        "vol",
+        "those of the image went with their containers"
+    );
+    davit.run(&["volume", "export", "-o", "v.tar", "vol"]).ok();
+    davit.run(&["volume", "create", "other"]).ok();
+    davit.run(&["volume", "import", "other", "v.tar"]).ok();
+    assert_eq!(sh(&["-v", "other:/x"], "busybox", "cat /x/b; stat -c %u /x/a").ok(), "two\n7");
+    davit.run(&["volume", "create", "--opt", "type=tmpfs", "memory"]).ok();
+    sh(&["-v", "memory:/x"], "busybox", "true").fails(125, "does not outlive the command");
+    davit.run(&["volume", "rm", "-a"]).ok();
+}
