@@ -353,3 +353,109 @@ fn oci_client_pulls_and_pushes() {
     });
     assert_eq!(served.davit.sh("localhost/peer/app:1", "cat /f"), "served");
 }
+
+#[test]
+fn artifacts_and_signatures_are_kept_as_they_are() {
+    let served = serve(two_layers(), &[]);
+    let other = Davit::new();
+    let file = other.dir.path().join("notes.txt");
+    std::fs::write(&file, "notes\n").unwrap();
+    let name = served.name("notes:1");
+    other.run(["artifact", "add", "--type", "text/notes", &name, file.to_str().unwrap()]).ok();
+    other.run(["artifact", "push", "-q", "--tls-verify=false", &name]).ok();
+    let again = Davit::new();
+    again.run(["artifact", "pull", "-q", "--tls-verify=false", &name]).ok();
+    let out = again.dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    again.run(["artifact", "extract", &name, out.to_str().unwrap()]).ok();
+    assert_eq!(std::fs::read_to_string(out.join("notes.txt")).unwrap(), "notes\n");
+    assert!(served.get("/v2/notes/tags/list").1.contains("\"1\""));
+    // a signature of an image, which nothing unpacks
+    let key = other.dir.path().join("key.pem");
+    let public = other.dir.path().join("key.pub");
+    tool(
+        "openssl",
+        ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key.to_str().unwrap()],
+    )
+    .ok();
+    tool("openssl", ["pkey", "-in", key.to_str().unwrap(), "-pubout", "-out", public.to_str().unwrap()]).ok();
+    let registries = other.dir.path().join("config/containers/registries.d");
+    std::fs::create_dir_all(&registries).unwrap();
+    std::fs::write(
+        registries.join("here.yaml"),
+        format!("docker:\n  {}:\n    use-sigstore-attachments: true\n", served.host),
+    )
+    .unwrap();
+    other.run(["pull", "-q", "--tls-verify=false", &served.name("app")]).ok();
+    let signed = served.name("signed:1");
+    other
+        .run([
+            "push",
+            "-q",
+            "--tls-verify=false",
+            "--sign-by-sigstore-private-key",
+            key.to_str().unwrap(),
+            &served.name("app"),
+            &signed,
+        ])
+        .ok();
+    let policy = other.dir.path().join("policy.json");
+    let rule = |key: &std::path::Path| {
+        let text = format!(
+            "{{\"default\":[{{\"type\":\"reject\"}}],\"transports\":{{\"docker\":{{\"{}\":[{{\"type\":\"sigstoreSigned\",\"keyPath\":\"{}\"}}]}}}}}}",
+            served.host,
+            key.display()
+        );
+        std::fs::write(&policy, text).unwrap();
+    };
+    rule(&public);
+    served.davit.run(["system", "prune", "-f", "--build"]).ok();
+    other
+        .run(["pull", "-q", "--tls-verify=false", "--signature-policy", policy.to_str().unwrap(), &signed])
+        .ok();
+    other
+        .run([
+            "pull",
+            "-q",
+            "--tls-verify=false",
+            "--signature-policy",
+            policy.to_str().unwrap(),
+            &served.name("app"),
+        ])
+        .fails(125, "signature");
+    // what names another manifest as its subject is found by it
+    let digest = |name: &str| {
+        served
+            .ask("HEAD", &format!("/v2/{name}"), "", b"")
+            .1
+            .lines()
+            .find_map(|line| line.strip_prefix("Docker-Content-Digest: ").map(str::to_owned))
+            .unwrap()
+    };
+    let subject = digest("app/manifests/latest");
+    let blob = oci::Digest::of(b"{}");
+    assert_eq!(served.ask("POST", &format!("/v2/app/blobs/uploads/?digest={blob}"), "", b"{}").0, 201);
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"artifactType\":\"text/sbom\",\"config\":{{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"{blob}\",\"size\":2}},\"layers\":[{{\"mediaType\":\"text/sbom\",\"digest\":\"{blob}\",\"size\":2}}],\"subject\":{{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"{subject}\",\"size\":1}}}}"
+    );
+    let own = oci::Digest::of(manifest.as_bytes());
+    assert_eq!(
+        served
+            .ask(
+                "PUT",
+                &format!("/v2/app/manifests/{own}"),
+                "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n",
+                manifest.as_bytes()
+            )
+            .0,
+        201
+    );
+    let found = served.get(&format!("/v2/app/referrers/{subject}")).1;
+    assert!(found.contains(&own.to_string()) && found.contains("text/sbom"), "{found}");
+    let (_, head, filtered) =
+        served.ask("GET", &format!("/v2/app/referrers/{subject}?artifactType=x/y"), "", b"");
+    assert!(
+        head.contains("OCI-Filters-Applied: artifactType")
+            && !String::from_utf8_lossy(&filtered).contains("sbom")
+    );
+}

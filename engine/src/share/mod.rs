@@ -91,8 +91,12 @@ impl Share {
     }
 
     fn all_names(&self) -> Result<Vec<registry::Reference>> {
-        let tags = self.store()?.images().tags().map_err(crate::error::storage("list names"))?;
-        Ok(tags.iter().filter_map(|tag| registry::Reference::parse(&tag.reference).ok()).collect())
+        let failed = || crate::error::storage("list names");
+        let tags = self.store()?.images().tags().map_err(failed())?;
+        let artifacts = self.store()?.artifacts().all().map_err(failed())?;
+        let names = tags.into_iter().map(|tag| tag.reference);
+        let names = names.chain(artifacts.into_iter().map(|artifact| artifact.reference));
+        Ok(names.filter_map(|name| registry::Reference::parse(&name).ok()).collect())
     }
 
     /// The tags of a repository, sorted; `None` where there is no such repository.
@@ -116,6 +120,9 @@ impl Share {
         if target.contains(':') {
             return Ok(self.manifest_by_digest(&digest_of(target)?)?.map(|raw| shared(&raw)));
         }
+        if let Some(artifact) = self.artifact(repository, target)? {
+            return Ok(self.manifest_by_digest(&artifact.manifest.digest)?.map(|raw| shared(&raw)));
+        }
         let Some(name) = self.name_of(repository, target)? else { return Ok(None) };
         let source = self.outgoing(&name)?;
         let raw = source.root().clone();
@@ -138,6 +145,17 @@ impl Share {
             let name = reference.to_string();
             if images.tag_record(&name).map_err(crate::error::storage("look up a name"))?.is_some() {
                 return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is no image and has this tag.
+    fn artifact(&self, repository: &str, tag: &str) -> Result<Option<storage::ArtifactRecord>> {
+        for reference in names::references(repository, tag) {
+            let found = self.store()?.artifacts().get(&reference.to_string());
+            if let Some(found) = found.map_err(crate::error::storage("look up a name"))? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -248,6 +266,9 @@ impl Share {
                     gone.extend(self.name_of(repository, &tag)?);
                 }
             }
+        } else if let Some(artifact) = self.artifact(repository, target)? {
+            let removed = self.store()?.artifacts().remove(&artifact.reference);
+            return removed.map(drop).map_err(crate::error::storage("remove an artifact"));
         } else {
             gone.extend(self.name_of(repository, target)?);
         }
@@ -264,16 +285,32 @@ impl Share {
     /// The manifests of a repository that name another one as their subject.
     pub fn referrers(&self, repository: &str, subject: &str) -> Result<Vec<Descriptor>> {
         let subject = digest_of(subject)?;
-        let mut found = Vec::new();
+        let mut found: Vec<Descriptor> = Vec::new();
+        let mut look = |root: &Raw<ManifestOrIndex>| {
+            let Some(manifest) = root.value().manifest() else { return };
+            let is_referrer = manifest.subject.as_ref().is_some_and(|named| named.digest == subject);
+            if is_referrer && !found.iter().any(|known| known.digest == *root.digest()) {
+                let mut descriptor = root.descriptor();
+                // what an artifact does not say of itself, its config does
+                let kind = manifest.artifact_type.as_ref().unwrap_or(&manifest.config.media_type);
+                descriptor.artifact_type = Some(kind.clone());
+                descriptor.annotations = manifest.annotations.clone();
+                found.push(descriptor);
+            }
+        };
+        let candidates = names::candidates(repository);
+        let artifacts = self.store()?.artifacts().all().map_err(crate::error::storage("list artifacts"))?;
+        for artifact in artifacts {
+            let name = registry::Reference::parse(&artifact.reference).map(|name| name.name());
+            if name.is_ok_and(|name| candidates.contains(&name))
+                && let Some(raw) = self.manifest_by_digest(&artifact.manifest.digest)?
+            {
+                look(&raw);
+            }
+        }
         for tag in self.tags(repository)?.unwrap_or_default() {
-            let Some(name) = self.name_of(repository, &tag)? else { continue };
-            let source = self.outgoing(&name)?;
-            let root = source.root();
-            let is_referrer = root.value().manifest().is_some_and(|manifest| {
-                manifest.subject.as_ref().is_some_and(|named| named.digest == subject)
-            });
-            if is_referrer && !found.iter().any(|known: &Descriptor| known.digest == *root.digest()) {
-                found.push(root.descriptor());
+            if let Some(name) = self.name_of(repository, &tag)? {
+                look(self.outgoing(&name)?.root());
             }
         }
         Ok(found)

@@ -2,12 +2,12 @@
 
 use super::{Share, lock, names, shared};
 use crate::{Error, Result};
-use oci::{Descriptor, ManifestOrIndex, Platform, Raw};
+use oci::{Descriptor, Manifest, ManifestOrIndex, Platform, Raw};
 use registry::trust::{Gate, Policy};
 use registry::{Source, Which};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
-use storage::{Hold, Store};
+use storage::{ArtifactRecord, Hold, Store};
 
 /// A manifest whose blobs are in the store.
 struct Pushed<'a> {
@@ -61,34 +61,66 @@ impl Share {
         };
         match raw.value() {
             ManifestOrIndex::Index(_) => self.put_index(&raw, tag.as_deref())?,
-            ManifestOrIndex::Manifest(_) => self.put_image(&raw, tag.as_deref(), &what())?,
+            ManifestOrIndex::Manifest(manifest) if is_image(manifest) => {
+                self.put_image(&raw, tag.as_deref(), &what())?;
+            }
+            ManifestOrIndex::Manifest(manifest) => self.put_artifact(&raw, manifest, repository, tag)?,
         }
         Ok(shared(&raw).digest)
     }
 
     fn put_image(&self, raw: &Raw<ManifestOrIndex>, name: Option<&str>, what: &str) -> Result<()> {
         let store = self.store()?;
-        let manifest = raw.value().manifest().expect("the caller looked");
-        if !oci::media_type::is_config(&manifest.config.media_type) || manifest.artifact_type.is_some() {
-            return Err(Error::unsupported(
-                format!("{what} of type {}", manifest.config.media_type),
-                "the store keeps images",
-            ));
-        }
-        for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
-            let is_here = self
-                .lease
-                .hold(Hold::Blob(part.digest.clone()))
-                .map_err(crate::error::storage("look for a blob"))?;
-            if !is_here && part.urls.is_empty() {
-                return Err(Error::NotFound { what: "blob", name: part.digest.to_string() });
-            }
-        }
+        self.hold_parts(raw.value().manifest().expect("the caller looked"))?;
         let source = Pushed { store, raw, shown: what.to_owned() };
         let names: Vec<String> = name.iter().map(|name| (*name).to_owned()).collect();
         let (record, ..) = self.engine.receive_pushed(&source, &names)?;
         self.engine.tell(crate::events::Event::image("pull", record.id.hex(), name.unwrap_or_default()));
         Ok(())
+    }
+
+    /// Holds what a manifest names, all of which was pushed before.
+    fn hold_parts(&self, manifest: &Manifest) -> Result<()> {
+        for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            let held = self.lease.hold(Hold::Blob(part.digest.clone()));
+            if !held.map_err(crate::error::storage("look for a blob"))? && part.urls.is_empty() {
+                return Err(Error::NotFound { what: "blob", name: part.digest.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what is no image, as signatures are, under its tag or its digest; nothing of it is unpacked.
+    fn put_artifact(
+        &self,
+        raw: &Raw<ManifestOrIndex>,
+        manifest: &Manifest,
+        repository: &str,
+        tag: Option<String>,
+    ) -> Result<()> {
+        self.hold_parts(manifest)?;
+        let store = self.store()?;
+        let kept = store.content().put(&self.lease, raw.bytes());
+        kept.map_err(crate::error::storage("keep the manifest"))?;
+        let reference = match tag {
+            Some(tag) => tag,
+            None => {
+                let name = names::references(repository, "latest").into_iter().next();
+                let name = name.ok_or_else(|| Error::invalid(repository.to_owned(), "no repository"))?;
+                name.with_digest(raw.digest().clone()).to_string()
+            }
+        };
+        let parts = std::iter::once(&manifest.config).chain(&manifest.layers);
+        let record = ArtifactRecord {
+            reference,
+            manifest: raw.descriptor(),
+            blobs: parts.map(|part| part.digest.clone()).collect(),
+            size: manifest.layers.iter().map(|layer| layer.size).sum(),
+            created: manifest.annotations.get("org.opencontainers.image.created").cloned(),
+            updated: crate::time::Instant::now().rfc3339(),
+        };
+        let done = store.artifacts().put(&self.lease, &record, |_| true);
+        done.map(drop).map_err(crate::error::storage(format!("record {}", record.reference)))
     }
 
     fn put_index(&self, raw: &Raw<ManifestOrIndex>, name: Option<&str>) -> Result<()> {
@@ -100,6 +132,13 @@ impl Share {
         lock(&self.made).insert(raw.digest().clone(), raw.clone());
         Ok(())
     }
+}
+
+/// Whether a manifest is an image's: its config is one, and its layers are archives.
+fn is_image(manifest: &Manifest) -> bool {
+    manifest.artifact_type.is_none()
+        && oci::media_type::is_config(&manifest.config.media_type)
+        && manifest.layers.iter().all(|layer| oci::Compression::from_media_type(&layer.media_type).is_some())
 }
 
 impl crate::Engine {
